@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * smtp/server: the receiving side of SMTP on one connection (RFC 5321 with PIPELINING, SIZE, 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES, DSN,
+ * CHUNKING). It knows the wire: lines, sequence, framing, limits, deadlines, and the texts of relay-behaviour.md sections 4 and 8 that need no
+ * decision. Whether a client, a sender, a recipient or a message is taken it asks of its hooks, which the session module provides.
+ *
+ * One session, one fiber: smtp_server_run greets and returns when the connection is to be closed. All hooks run in that fiber and may wait.
+ *
+ * The state, changed by set_state alone:
+ *
+ *   START ──EHLO/HELO──> READY ──MAIL──> MAIL ──RCPT──> RCPT ──DATA──> DATA ──dot──> READY
+ *                          ^               │ RSET, EHLO    └───BDAT──> CHUNKS ──LAST──> READY
+ *                          └───────────────┘<── a refused message, a failed chunk
+ *   any ──QUIT, limits, errors──> CLOSING
+ */
+#ifndef POSTERN_SMTP_SERVER_H
+#define POSTERN_SMTP_SERVER_H
+
+#include "base/str.h"
+#include "net/conn.h"
+#include "smtp/command.h"
+
+struct smtp_server;
+
+#define SMTP_REPLY_TEXT_BYTES 1280
+
+struct smtp_reply {
+    int code;
+    const char *enhanced;             /* "2.1.5", static; NULL for none */
+    bool is_unknown_recipient;        /* counts towards unknown_recipients_max */
+    char text[SMTP_REPLY_TEXT_BYTES]; /* NUL-terminated, no CR or LF */
+};
+
+void smtp_reply_set(struct smtp_reply *reply, int code, const char *enhanced, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+struct smtp_server_settings {
+    struct str hostname;
+    struct str banner;         /* the text after HOST */
+    struct str default_domain; /* completes unqualified addresses; may be empty */
+    bool normalize_newlines;   /* bare-newline: normalize */
+    uint64_t tarpit_ms;
+    uint64_t message_bytes_max;
+    uint64_t recipients_max;
+    uint64_t idle_timeout_ms;
+    uint64_t messages_max; /* 0: no limit */
+    uint64_t errors_max;
+    uint64_t unknown_recipients_max; /* 0: no limit */
+};
+
+/*
+ * Each hook that has a reply sets it. What it does not accept leaves no trace of its own in the transaction.
+ */
+struct smtp_server_hooks {
+    /* Before the banner. A code other than 220 is sent and the connection closed. The text of 220 is the server's own. */
+    void (*connected)(void *context, struct smtp_reply *reply);
+    void (*hello)(void *context, struct str name, bool is_esmtp);
+    /* 2xx opens a transaction. */
+    void (*mail)(void *context, const struct command_mail *mail, struct smtp_reply *reply);
+    /* 2xx adds the recipient. */
+    void (*rcpt)(void *context, const struct command_rcpt *rcpt, struct smtp_reply *reply);
+    void (*verify)(void *context, const struct address *address, struct smtp_reply *reply);
+    /* The message's first byte is about to be asked for: 354 goes on, another code refuses and ends the transaction. */
+    void (*message_begin)(void *context, struct smtp_reply *reply);
+    /* A piece of it, valid during the call. Problems are told by message_end. */
+    void (*message_data)(void *context, struct str piece);
+    /* It is complete and within all limits of the wire; 250 means that it is durable. The transaction is over either way. */
+    void (*message_end)(void *context, struct smtp_reply *reply);
+    /* The transaction is dropped, if there is one. */
+    void (*reset)(void *context);
+    /* Granted relay or authenticated: no tarpit. */
+    bool (*is_trusted)(void *context);
+};
+
+/* What stands behind the pointers outlives the session. */
+struct smtp_server_options {
+    struct conn *conn;
+    const struct smtp_server_settings *settings;
+    const struct smtp_server_hooks *hooks;
+    void *context;
+};
+
+/* In a fiber. `*server` is valid while it runs, for smtp_server_stop. */
+void smtp_server_run(struct smtp_server **server, const struct smtp_server_options *options);
+
+/* On the same loop: ends the session as soon as no transaction is under way, at once when it waits for a command. */
+void smtp_server_stop(struct smtp_server *server);
+
+#endif
