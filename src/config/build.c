@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the parts of the building share, delivery's settings, and the warnings. */
+#include "config/build.h"
+
+#include "mail/address.h"
+
+#include <stdarg.h>
+
+void *build_alloc(struct build *b, size_t size)
+{
+    void *memory = arena_alloc(b->arena, size);
+
+    /* Bounded by the files' sizes. */
+    if (!memory)
+        abort();
+    return memory;
+}
+
+struct str build_copy(struct build *b, struct str text)
+{
+    char *copy = build_alloc(b, text.length + 1);
+
+    if (text.length > 0)
+        memcpy(copy, text.data, text.length);
+    return str_make(copy, text.length);
+}
+
+struct config_smart_host build_copy_smart_host(struct build *b, const struct config_smart_host *host)
+{
+    struct config_smart_host copy = *host;
+
+    copy.text = build_copy(b, host->text);
+    copy.host = build_copy(b, host->host);
+    return copy;
+}
+
+struct policy_rule build_rule(struct build *b, const struct config_place *place, const char *format, ...)
+{
+    char path[BUILD_PATH_BYTES];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(path, sizeof(path), format, arguments);
+    va_end(arguments);
+    return policy_model_rule(b->model, str_from_cstr(path), str_from_cstr(place ? place->file : NULL),
+                             place ? place->line : 0);
+}
+
+struct policy_rule build_key_rule(struct build *b, const struct config_node *map, const char *prefix, const char *key)
+{
+    const struct config_entry *entry = map ? config_map_find(map, str_from_cstr(key)) : NULL;
+
+    return build_rule(b, entry ? &entry->place : NULL, "%s.%s", prefix, key);
+}
+
+const struct config_place *build_key_place(const struct config_node *map, const char *key)
+{
+    static const struct config_place nowhere;
+    const struct config_entry *entry = map ? config_map_find(map, str_from_cstr(key)) : NULL;
+
+    if (entry)
+        return &entry->value->place;
+    return map ? &map->place : &nowhere;
+}
+
+static struct str check_copy_to(struct build *b, const struct settings_ndr *ndr)
+{
+    struct address address;
+
+    if (ndr->copy_to.length > 0 && (!address_parse(&address, ndr->copy_to, (struct str){0}) || address.is_null ||
+                                    address.domain_kind == ADDRESS_DOMAIN_NONE))
+        config_errors_add(b->errors, build_key_place(ndr->head.node, "copy-to"),
+                          "delivery.ndr.copy-to: wants an address with a domain, like postmaster@contoso.test");
+    return build_copy(b, ndr->copy_to);
+}
+
+void build_delivery(struct build *b)
+{
+    const struct settings_delivery *s = &b->settings->delivery;
+    uint64_t *retry = build_alloc(b, s->retry.count * sizeof(*retry));
+    struct settings_timeouts timeouts = {0};
+
+    memcpy(retry, s->retry.items, s->retry.count * sizeof(*retry));
+    b->config->delivery = (struct config_delivery){
+        .retry_ms = retry,
+        .retry_count = s->retry.count,
+        .expire_ms = s->expire_ms,
+        .delay_notice_ms = s->delay_notice_ms,
+        .concurrency_per_destination = s->concurrency_per_destination,
+        .unresolved_recipients_host = build_copy_smart_host(b, &s->unresolved_recipients_host),
+        .ndr = {.copy_to = check_copy_to(b, &s->ndr),
+                .return_content = (enum config_ndr_return)s->ndr.return_content,
+                .rate_per_domain = s->ndr.rate_per_domain,
+                .rate = s->ndr.rate},
+        .workers = s->workers,
+    };
+    schema_read(b->tree, &schema_timeouts, NULL, &timeouts);
+    b->config->timeouts = timeouts.timeouts;
+}
+
+/* ---- warnings ---- */
+
+static void warn_domains(struct build *b)
+{
+    const struct settings_domain *domains = b->settings->domains.items;
+    const struct settings_domain *first = NULL;
+    size_t count = 0;
+
+    for (size_t i = 0; i < b->settings->domains.count; i++) {
+        const struct config_node *recipients = domains[i].recipients;
+        bool is_directory =
+            recipients ? recipients->type == CONFIG_NODE_SCALAR && str_equal(recipients->text, STR("directory"))
+                       : domains[i].type == POLICY_DOMAIN_LOCAL;
+
+        if (!is_directory)
+            continue;
+        if (count++ == 0)
+            first = &domains[i];
+    }
+    if (first)
+        config_errors_warn(
+            b->errors, &first->named.place, "no-directory",
+            "the recipients of %.*s%s are in the directory, which this version does not have: nobody but "
+            "postmaster is known; use recipients: any or a list",
+            STR_ARG(first->named.name), count > 1 ? " and other domains" : "");
+    if (!policy_default_domain(b->model))
+        config_errors_warn(b->errors, &b->tree->root->place, "no-local-domain",
+                           "there is no local domain: addresses without a domain, postmaster among them, are refused");
+}
+
+static void warn_servers(struct build *b)
+{
+    for (size_t i = 0; i < policy_server_count(b->model); i++) {
+        const struct policy_server *server = policy_server_at(b->model, i);
+        struct config_place place = {server->relay_rule.file, server->relay_rule.line, 0};
+
+        if (server->relay_mode == POLICY_LIST_EXCEPT)
+            config_errors_warn(b->errors, &place, "relay-except",
+                               "%s: everyone who is not listed may relay through this server", server->relay_rule.path);
+    }
+}
+
+static void warn_connectors(struct build *b)
+{
+    bool has_route_for_all = false;
+
+    for (size_t i = 0; i < policy_connector_count(b->model); i++) {
+        const struct policy_connector *connector = policy_connector_at(b->model, i);
+        struct config_place place = {connector->allow_relay_rule.file, connector->allow_relay_rule.line, 0};
+
+        if (connector->allow_relay)
+            config_errors_warn(b->errors, &place, "connector-overrides",
+                               "%s: anyone may relay to this connector's address spaces, whatever the servers' relay "
+                               "restrictions are",
+                               connector->allow_relay_rule.path);
+        for (size_t j = 0; j < connector->space_count && connector->server_count == 0; j++)
+            has_route_for_all = has_route_for_all || connector->spaces[j].domain.length == 0;
+    }
+    if (!has_route_for_all)
+        config_errors_warn(
+            b->errors, &b->tree->root->place, "no-route",
+            "no connector is for the address space \"*\" and all servers: mail for other domains cannot be "
+            "delivered, since routing by the DNS is not available in this version");
+}
+
+void build_warnings(struct build *b)
+{
+    const struct config_node *root = b->settings->head.node;
+
+    if (str_equal(b->settings->user, STR("root")))
+        config_errors_warn(b->errors, build_key_place(root, "user"), "user-root",
+                           "user: the daemon will keep all rights of root; name an ordinary user");
+    if (str_find(b->config->hostname, '.') == STR_NONE)
+        config_errors_warn(b->errors, build_key_place(root, "hostname"), "hostname-short",
+                           "hostname: \"%.*s\" is not fully qualified; set one like mail.contoso.test",
+                           STR_ARG(b->config->hostname));
+    warn_domains(b);
+    warn_servers(b);
+    warn_connectors(b);
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config: the configuration as one immutable, reference-counted snapshot: typed settings and the policy model made of them. A
+ * session keeps the snapshot that it started with; a reload loads another and changes nothing if that fails.
+ *
+ * Threads: config_load reads files (it blocks: not on a loop thread). A snapshot is read by any thread, without a lock;
+ * config_retain and config_release are atomic. All strings live as long as the snapshot, are never NULL (empty where
+ * nothing is set) and NUL-terminated.
+ *
+ * DIAGNOSTICS: every mistake of every file is reported at once, as FILE:LINE:COLUMN: what is wrong, and what would be right.
+ */
+#ifndef POSTERN_CONFIG_CONFIG_H
+#define POSTERN_CONFIG_CONFIG_H
+
+#include "base/log.h"
+#include "base/str.h"
+#include "config/errors.h"
+#include "os/vfs.h"
+#include "policy/decide.h"
+#include "policy/model.h"
+
+#define CONFIG_PATH_DEFAULT "/etc/postern/postern.yaml"
+
+/* An address to listen on; port 0 lets the system choose. */
+struct config_listen {
+    struct str text; /* as written */
+    struct cidr_address address;
+    bool is_ipv4;
+    uint16_t port;
+};
+
+enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT, CONFIG_BARE_NEWLINE_NORMALIZE };
+enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
+enum config_ndr_return { CONFIG_NDR_RETURN_HEADERS, CONFIG_NDR_RETURN_FULL };
+
+struct config_limits {
+    uint64_t message_bytes_max;
+    uint64_t recipients_max;
+    uint64_t connections_max;
+    uint64_t connections_per_client_max;
+    uint64_t idle_timeout_ms;
+    uint64_t messages_per_connection_max; /* 0: no limit */
+    uint64_t errors_max;
+    uint64_t unknown_recipients_max; /* 0: no limit */
+    uint64_t received_hops_max;
+};
+
+struct config_server {
+    struct str name;
+    const struct policy_server *policy;
+    const struct config_listen *listen;
+    size_t listen_count;
+    struct str banner; /* "220 HOST BANNER ready at DATE"; may be empty */
+    enum config_bare_newline bare_newline;
+    uint64_t tarpit_ms;
+    struct config_limits limits;
+    struct str allow_open_relay; /* the reason in words, or empty */
+};
+
+/* A numeric or bracketed host is connected to as it is; a name is looked up. */
+struct config_smart_host {
+    struct str text; /* as written */
+    struct str host; /* no brackets */
+    bool is_address;
+    struct cidr_address address; /* when is_address */
+    bool skip_mx;                /* bracketed or numeric */
+    uint16_t port;
+};
+
+struct config_timeouts {
+    uint64_t connect_ms;
+    uint64_t command_ms;
+    uint64_t data_ms;
+};
+
+/* config->connectors[i].policy->index == i. */
+struct config_connector {
+    struct str name;
+    const struct policy_connector *policy;
+    const struct config_smart_host *smart_hosts; /* never none in this version: route: dns is refused */
+    size_t smart_host_count;
+    bool has_source_address;
+    struct cidr_address source_address;
+    struct str helo_name; /* never empty: the default is filled in */
+    struct config_timeouts timeouts;
+};
+
+/* A rate of reports: so many in a period; never 0. */
+struct config_rate {
+    uint64_t count;
+    uint64_t period_ms;
+};
+
+struct config_ndr {
+    struct str copy_to; /* an address, or empty */
+    enum config_ndr_return return_content;
+    struct config_rate rate_per_domain;
+    struct config_rate rate;
+};
+
+struct config_delivery {
+    const uint64_t *retry_ms; /* at least one; the last repeats */
+    size_t retry_count;
+    uint64_t expire_ms;
+    uint64_t delay_notice_ms; /* 0: none */
+    uint64_t concurrency_per_destination;
+    struct config_smart_host unresolved_recipients_host; /* host empty: none */
+    struct config_ndr ndr;
+    uint64_t workers; /* threads for what blocks: Maildirs, name look-ups */
+};
+
+struct config_log {
+    enum log_format format;
+    enum log_level level;
+    struct str to; /* stderr, or an absolute path */
+};
+
+struct config_spool {
+    uint64_t shards;
+    uint64_t segment_bytes;
+    uint64_t reserve_bytes;
+};
+
+struct config {
+    struct str path; /* of the main file, as given */
+    struct str hostname;
+    struct str data_dir;
+    struct str run_dir;
+    struct str user;
+    const struct config_server *servers;
+    size_t server_count;
+    const struct config_connector *connectors;
+    size_t connector_count;
+    struct config_delivery delivery;
+    struct config_timeouts
+        timeouts; /* of connections to a `deliver:` or unresolved-recipients host: the connectors' defaults */
+    struct config_log log;
+    struct config_spool spool;
+    uint64_t loops; /* 0: one for each core */
+    const struct policy_model *policy;
+};
+
+/* What the machine says; for tests. A NULL `hostname` or `addresses` asks the system. */
+struct config_machine {
+    const char *hostname;
+    const struct cidr_address *addresses; /* for listeners on every address: which those are */
+    size_t address_count;
+};
+
+/*
+ * Reads, checks and builds. 0 and one reference in `*config`; or -1, NULL, and at least one error in `errors`. Warnings
+ * come in either case. `machine` may be NULL. Initialise `errors` before and release it after.
+ */
+int config_load(const struct vfs *vfs, const char *path, const struct config_machine *machine,
+                const struct config **config, struct config_errors *errors);
+/* The same from text in memory that stands for the file `path` (includes are still read from the vfs). */
+int config_load_text(const struct vfs *vfs, const char *path, struct str text, const struct config_machine *machine,
+                     const struct config **config, struct config_errors *errors);
+
+const struct config *config_retain(const struct config *config);
+/* The last release frees it; sets the pointer to NULL. NULL is allowed inside. */
+void config_release(const struct config **config);
+
+/* NULL: no such server, or connector. */
+const struct config_server *config_find_server(const struct config *config, struct str name);
+const struct config_connector *config_connector_of(const struct config *config,
+                                                   const struct policy_connector *connector);
+
+#endif

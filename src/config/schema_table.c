@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every key there is. What stands here is what the man page, the example and the JSON Schema say, to the default. */
+#include "config/schema.h"
+#include "config/settings.h"
+
+#define COUNT(array)     (sizeof(array) / sizeof((array)[0]))
+#define AT(owner, field) .offset = offsetof(struct owner, field)
+#define MAP_OF(owner, keys)                                                                                            \
+    {                                                                                                                  \
+        keys, COUNT(keys), sizeof(struct owner)                                                                        \
+    }
+
+#define KIB    ((uint64_t)1 << 10)
+#define MIB    ((uint64_t)1 << 20)
+#define GIB    ((uint64_t)1 << 30)
+#define SECOND ((uint64_t)1000)
+#define MINUTE (60 * SECOND)
+#define DAY    (1440 * MINUTE)
+
+#define LINE_OCTETS 200
+
+static const char lacks_tls[] = "TLS";
+static const char lacks_auth[] = "authentication";
+static const char lacks_directory[] = "the directory";
+static const char lacks_delay_notices[] = "the delay notice";
+static const char lacks_full_reports[] = "returning whole messages";
+static const char lacks_proxy[] = "the PROXY protocol";
+static const char lacks_dns[] = "the DNS client";
+static const char lacks_control[] = "the control socket";
+static const char lacks_console[] = "the console";
+static const char lacks_metrics[] = "the metrics listener";
+
+/* ---- domains ---- */
+
+static const struct schema_word domain_types[] = {{"local", POLICY_DOMAIN_LOCAL, NULL},
+                                                  {"alias", POLICY_DOMAIN_ALIAS, NULL},
+                                                  {"allowed", POLICY_DOMAIN_ALLOWED, NULL},
+                                                  {0}};
+
+static const struct schema_key domain_keys[] = {
+    {"type", SCHEMA_ENUM, AT(settings_domain, type), .is_required = true, .words = domain_types,
+     .about = "local: delivered here. alias: another name of a local domain. allowed: taken from anyone and sent on."},
+    {"default", SCHEMA_BOOL, AT(settings_domain, is_default), .fallback = "false",
+     .about = "The local domain that addresses without a domain belong to; exactly one."},
+    {"of", SCHEMA_DOMAIN, AT(settings_domain, of), .about = "The local domain that an alias stands for."},
+    {"deliver", SCHEMA_NODE, AT(settings_domain, deliver), .shape = SCHEMA_SHAPE_DELIVER,
+     .about = "Where a local domain's mail goes: maildir (the default), or smtp:HOST:PORT."},
+    {"recipients", SCHEMA_NODE, AT(settings_domain, recipients), .shape = SCHEMA_SHAPE_RECIPIENTS,
+     .about =
+         "Who exists: any, directory (the default of local domains), or a list of local parts and addresses. Allowed "
+         "domains default to any."},
+};
+static const struct schema_map domain_map = MAP_OF(settings_domain, domain_keys);
+
+/* ---- directory ---- */
+
+static const struct schema_key ldap_keys[] = {
+    {"url", SCHEMA_TEXT, AT(settings_ldap, url), .maximum = 4096, .unavailable = lacks_directory,
+     .about = "ldaps://HOST"},
+    {"bind-dn", SCHEMA_TEXT, AT(settings_ldap, bind_dn), .maximum = 4096, .unavailable = lacks_directory,
+     .about = "The name to bind as."},
+    {"bind-password", SCHEMA_TEXT, AT(settings_ldap, bind_password), .maximum = 4096, .unavailable = lacks_directory,
+     .about = "The password to bind with."},
+    {"bind-password-file", SCHEMA_PATH, AT(settings_ldap, bind_password_file), .unavailable = lacks_directory,
+     .about = "A file that holds the password."},
+    {"base", SCHEMA_TEXT, AT(settings_ldap, base), .maximum = 4096, .unavailable = lacks_directory,
+     .about = "Where searches begin."},
+    {"user-filter", SCHEMA_TEXT, AT(settings_ldap, user_filter), .maximum = 4096, .unavailable = lacks_directory,
+     .about = "The filter that finds a user."},
+    {"recipient-filter", SCHEMA_TEXT, AT(settings_ldap, recipient_filter), .maximum = 4096,
+     .unavailable = lacks_directory, .about = "The filter that finds a recipient."},
+    {"group-attribute", SCHEMA_TEXT, AT(settings_ldap, group_attribute), .fallback = "memberOf", .maximum = 256,
+     .unavailable = lacks_directory, .about = "The attribute that holds a user's groups."},
+    {"timeout", SCHEMA_DURATION, AT(settings_ldap, timeout_ms), .fallback = "3s", .maximum = MINUTE,
+     .unavailable = lacks_directory, .about = "How long an answer may take."},
+};
+static const struct schema_map ldap_map = MAP_OF(settings_ldap, ldap_keys);
+
+static const struct schema_key directory_keys[] = {
+    {"backend", SCHEMA_TEXT, AT(settings_directory, backend), .fallback = "", .maximum = 16,
+     .unavailable = lacks_directory, .about = "Where users, groups and recipients are: sqlite, ldap or file."},
+    {"ldap", SCHEMA_MAP, AT(settings_directory, ldap), .map = &ldap_map, .about = "An LDAP directory."},
+};
+static const struct schema_map directory_map = MAP_OF(settings_directory, directory_keys);
+
+/* ---- servers ---- */
+
+static const struct schema_key proxy_keys[] = {
+    {"from", SCHEMA_NODE, AT(settings_proxy_protocol, from), .shape = SCHEMA_SHAPE_CLIENT_ENTRIES,
+     .unavailable = lacks_proxy, .about = "Clients that speak the PROXY protocol; nobody by default."},
+};
+static const struct schema_map proxy_map = MAP_OF(settings_proxy_protocol, proxy_keys);
+
+static const struct schema_key connect_keys[] = {
+    {"only", SCHEMA_NODE, AT(settings_client_rule, only), .shape = SCHEMA_SHAPE_CLIENT_ENTRIES,
+     .about = "Only these clients may connect."},
+    {"except", SCHEMA_NODE, AT(settings_client_rule, except), .shape = SCHEMA_SHAPE_CLIENT_ENTRIES,
+     .about = "Everyone but these clients may connect."},
+};
+static const struct schema_map connect_map = MAP_OF(settings_client_rule, connect_keys);
+
+static const struct schema_word tls_modes[] = {
+    {"none", 0, NULL}, {"starttls", 1, lacks_tls}, {"implicit", 2, lacks_tls}, {0}};
+
+static const struct schema_key tls_keys[] = {
+    {"certificate", SCHEMA_PATH, AT(settings_tls, certificate), .unavailable = lacks_tls,
+     .about = "The certificate and its chain, PEM."},
+    {"key", SCHEMA_PATH, AT(settings_tls, key), .unavailable = lacks_tls, .about = "The private key, PEM."},
+    {"mode", SCHEMA_ENUM, AT(settings_tls, mode), .fallback = "none", .words = tls_modes,
+     .about = "Whether TLS is offered, begins at once, or neither."},
+    {"required", SCHEMA_BOOL, AT(settings_tls, required), .fallback = "false", .unavailable = lacks_tls,
+     .about = "Whether mail without TLS is refused."},
+};
+static const struct schema_map tls_map = MAP_OF(settings_tls, tls_keys);
+
+static const struct schema_key auth_keys[] = {
+    {"mechanisms", SCHEMA_TEXT, .is_list = true, AT(settings_auth, mechanisms), .maximum = 64,
+     .unavailable = lacks_auth, .about = "The SASL mechanisms that are offered."},
+    {"require-tls", SCHEMA_BOOL, AT(settings_auth, require_tls), .fallback = "true", .unavailable = lacks_auth,
+     .about = "Whether authentication needs TLS."},
+};
+static const struct schema_map auth_map = MAP_OF(settings_auth, auth_keys);
+
+static const struct schema_key relay_keys[] = {
+    {"only", SCHEMA_NODE, AT(settings_client_rule, only), .shape = SCHEMA_SHAPE_CLIENT_ENTRIES,
+     .about = "Only these clients may relay without authenticating; by default nobody."},
+    {"except", SCHEMA_NODE, AT(settings_client_rule, except), .shape = SCHEMA_SHAPE_CLIENT_ENTRIES,
+     .about = "Everyone but these clients may relay: an open relay for all who are not listed."},
+    {"authenticated", SCHEMA_BOOL, AT(settings_client_rule, authenticated), .fallback = "true",
+     .about = "Whether whoever has authenticated may relay."},
+};
+static const struct schema_map relay_map = MAP_OF(settings_client_rule, relay_keys);
+
+static const struct schema_key permission_keys[] = {
+    {"allow", SCHEMA_NODE, AT(settings_permission, allow), .shape = SCHEMA_SHAPE_USER_ENTRIES,
+     .about = "Users and groups that may."},
+    {"deny", SCHEMA_NODE, AT(settings_permission, deny), .shape = SCHEMA_SHAPE_USER_ENTRIES,
+     .about = "Users and groups that may not; deny wins."},
+};
+static const struct schema_map permission_map = MAP_OF(settings_permission, permission_keys);
+
+static const struct schema_key permissions_keys[] = {
+    {"submit", SCHEMA_MAP, AT(settings_permissions, submit), .map = &permission_map,
+     .about = "Who, once authenticated, may send at all. An empty allow list lets everyone."},
+    {"relay", SCHEMA_MAP, AT(settings_permissions, relay), .map = &permission_map,
+     .about = "Who, once authenticated, may relay."},
+};
+static const struct schema_map permissions_map = MAP_OF(settings_permissions, permissions_keys);
+
+static const struct schema_word lookups[] = {
+    {"after-accept", POLICY_LOOKUP_AFTER_ACCEPT, NULL}, {"at-rcpt", POLICY_LOOKUP_AT_RCPT, NULL}, {0}};
+
+static const struct schema_key recipients_keys[] = {
+    {"lookup", SCHEMA_ENUM, AT(settings_recipients, lookup), .fallback = "after-accept", .words = lookups,
+     .about = "Whether an unknown recipient is reported after the message was taken, or refused at RCPT."},
+};
+static const struct schema_map recipients_map = MAP_OF(settings_recipients, recipients_keys);
+
+#define LIMIT(field) AT(settings_limits, limits.field)
+
+static const struct schema_key limits_keys[] = {
+    {"message-size", SCHEMA_SIZE, LIMIT(message_bytes_max), .fallback = "36MiB", .minimum = KIB, .maximum = 1024 * GIB,
+     .about = "The largest message."},
+    {"recipients", SCHEMA_INTEGER, LIMIT(recipients_max), .fallback = "1000", .minimum = 1, .maximum = 100000,
+     .about = "The most recipients of one message."},
+    {"connections", SCHEMA_INTEGER, LIMIT(connections_max), .fallback = "20000", .minimum = 1, .maximum = 1000000,
+     .about = "The most connections at a time."},
+    {"connections-per-client", SCHEMA_INTEGER, LIMIT(connections_per_client_max), .fallback = "100", .minimum = 1,
+     .maximum = 1000000, .about = "The most connections at a time from one address."},
+    {"idle-timeout", SCHEMA_DURATION, LIMIT(idle_timeout_ms), .fallback = "5m", .minimum = 100, .maximum = DAY,
+     .about = "How long a client may keep the server waiting."},
+    {"messages-per-connection", SCHEMA_INTEGER, LIMIT(messages_per_connection_max), .fallback = "0",
+     .maximum = 1000000000, .about = "The most messages over one connection; 0 is no limit."},
+    {"errors", SCHEMA_INTEGER, LIMIT(errors_max), .fallback = "10", .minimum = 1, .maximum = 1000000,
+     .about = "How many errors end the session."},
+    {"unknown-recipients", SCHEMA_INTEGER, LIMIT(unknown_recipients_max), .fallback = "100", .maximum = 1000000,
+     .about = "How many unknown recipients end the session; 0 is no limit."},
+    {"received-hops", SCHEMA_INTEGER, LIMIT(received_hops_max), .fallback = "100", .minimum = 1, .maximum = 10000,
+     .about = "More Received lines than this are a mail loop."},
+};
+static const struct schema_map limits_map = MAP_OF(settings_limits, limits_keys);
+
+static const struct schema_word sender_matches[] = {
+    {"off", POLICY_SENDER_MATCH_OFF, NULL},
+    {"envelope", POLICY_SENDER_MATCH_ENVELOPE, NULL},
+    {"envelope-and-header", POLICY_SENDER_MATCH_ENVELOPE_AND_HEADER, NULL},
+    {0}};
+static const struct schema_word accept_reject[] = {{"accept", true, NULL}, {"reject", false, NULL}, {0}};
+static const struct schema_word bare_newlines[] = {
+    {"reject", CONFIG_BARE_NEWLINE_REJECT, NULL}, {"normalize", CONFIG_BARE_NEWLINE_NORMALIZE, NULL}, {0}};
+
+static const struct schema_key server_keys[] = {
+    {"listen", SCHEMA_LISTEN, .is_list = true, AT(settings_server, listen), .is_required = true, .count_min = 1,
+     .count_max = 100, .about = "The addresses and ports to listen on; port 0 is any free one."},
+    {"banner", SCHEMA_TEXT, AT(settings_server, banner), .fallback = "Postern ESMTP", .maximum = LINE_OCTETS,
+     .about = "What the greeting says between the host's name and the date."},
+    {"addresses", SCHEMA_ADDRESS, .is_list = true, AT(settings_server, addresses), .count_max = 1000,
+     .about = "The server's own addresses behind NAT, beside those it listens on."},
+    {"proxy-protocol", SCHEMA_MAP, AT(settings_server, proxy_protocol), .map = &proxy_map,
+     .about = "Load balancers that tell the client's address."},
+    {"anonymous", SCHEMA_BOOL, AT(settings_server, anonymous), .fallback = "true",
+     .about = "Whether clients that have not authenticated may send."},
+    {"connect", SCHEMA_MAP, AT(settings_server, connect), .map = &connect_map,
+     .about = "Who may connect; without it everyone."},
+    {"tls", SCHEMA_MAP, AT(settings_server, tls), .map = &tls_map, .about = "TLS towards clients."},
+    {"auth", SCHEMA_MAP, AT(settings_server, auth), .map = &auth_map, .about = "How clients authenticate."},
+    {"relay", SCHEMA_MAP, AT(settings_server, relay), .map = &relay_map,
+     .about = "Who may relay to domains that are not this host's; by default nobody who has not authenticated."},
+    {"permissions", SCHEMA_MAP, AT(settings_server, permissions), .map = &permissions_map,
+     .about = "What users and groups may do."},
+    {"recipients", SCHEMA_MAP, AT(settings_server, recipients), .map = &recipients_map,
+     .about = "When recipients are looked up."},
+    {"sender-match", SCHEMA_ENUM, AT(settings_server, sender_match), .fallback = "off", .words = sender_matches,
+     .about = "Whether an authenticated user may send under its own addresses only."},
+    {"anonymous-local-sender", SCHEMA_ENUM, AT(settings_server, anonymous_local_sender), .fallback = "accept",
+     .words = accept_reject, .about = "Whether clients that have not authenticated may send as a local domain."},
+    {"bare-newline", SCHEMA_ENUM, AT(settings_server, bare_newline), .fallback = "reject", .words = bare_newlines,
+     .about = "What becomes of a message with a bare CR or LF."},
+    {"tarpit", SCHEMA_DURATION, AT(settings_server, tarpit_ms), .fallback = "0s", .maximum = 10 * MINUTE,
+     .about = "How long refusals are held back from strangers."},
+    {"limits", SCHEMA_MAP, AT(settings_server, limits), .map = &limits_map, .about = "Bounds on what clients may do."},
+    {"allow-open-relay", SCHEMA_TEXT, AT(settings_server, allow_open_relay), .fallback = "", .maximum = 1000,
+     .about = "The reason, in words, why this server may be an open relay."},
+};
+static const struct schema_map server_map = MAP_OF(settings_server, server_keys);
+
+/* ---- connectors ---- */
+
+static const struct schema_word routes[] = {{"dns", 0, NULL}, {0}};
+static const struct schema_word connector_tls[] = {{"none", 0, NULL},          {"may", 1, NULL},
+                                                   {"required", 2, lacks_tls}, {"verify", 3, lacks_tls},
+                                                   {"dane", 4, lacks_tls},     {0}};
+
+static const struct schema_key connector_auth_keys[] = {
+    {"user", SCHEMA_TEXT, AT(settings_connector_auth, user), .maximum = 256, .unavailable = lacks_auth,
+     .about = "The user to authenticate as."},
+    {"password", SCHEMA_TEXT, AT(settings_connector_auth, password), .maximum = 1024, .unavailable = lacks_auth,
+     .about = "Its password."},
+    {"password-file", SCHEMA_PATH, AT(settings_connector_auth, password_file), .unavailable = lacks_auth,
+     .about = "A file that holds its password."},
+};
+static const struct schema_map connector_auth_map = MAP_OF(settings_connector_auth, connector_auth_keys);
+
+static const struct schema_key timeouts_keys[] = {
+    {"connect", SCHEMA_DURATION, AT(settings_timeouts, timeouts.connect_ms), .fallback = "30s", .minimum = 100,
+     .maximum = DAY, .about = "How long connecting may take."},
+    {"command", SCHEMA_DURATION, AT(settings_timeouts, timeouts.command_ms), .fallback = "5m", .minimum = 100,
+     .maximum = DAY, .about = "How long a reply to a command may take."},
+    {"data", SCHEMA_DURATION, AT(settings_timeouts, timeouts.data_ms), .fallback = "10m", .minimum = 100,
+     .maximum = DAY, .about = "How long the reply to a message may take."},
+};
+const struct schema_map schema_timeouts = MAP_OF(settings_timeouts, timeouts_keys);
+
+static const struct schema_key connector_keys[] = {
+    {"address-spaces", SCHEMA_NODE, AT(settings_connector, address_spaces), .is_required = true,
+     .shape = SCHEMA_SHAPE_ADDRESS_SPACES,
+     .about =
+         "The domains it is for: \"*\", \"*.NAME\", NAME, or { domain: ..., cost: N }. The most specific wins, then "
+         "the lowest cost (default 1)."},
+    {"route", SCHEMA_ENUM, AT(settings_connector, route), .fallback = "dns", .words = routes,
+     .about = "Where mail goes without smart hosts: to the mail exchangers that the DNS names."},
+    {"smart-hosts", SCHEMA_SMART_HOST, .is_list = true, AT(settings_connector, smart_hosts), .count_max = 100,
+     .about = "Hosts to hand all mail to, tried in this order; a bracketed or numeric address skips MX."},
+    {"allow-relay", SCHEMA_BOOL, AT(settings_connector, allow_relay), .fallback = "false",
+     .about = "true overrides every server's relay restrictions for these domains."},
+    {"servers", SCHEMA_TEXT, .is_list = true, AT(settings_connector, servers), .maximum = 64, .count_max = 1000,
+     .about = "Only mail that came in through these servers; by default all."},
+    {"tls", SCHEMA_ENUM, AT(settings_connector, tls), .fallback = "may", .words = connector_tls,
+     .about = "Whether TLS is tried, or required and how far its certificate is checked."},
+    {"auth", SCHEMA_MAP, AT(settings_connector, auth), .map = &connector_auth_map, .about = "How to authenticate."},
+    {"source-address", SCHEMA_ADDRESS, AT(settings_connector, source_address), .fallback = "",
+     .about = "The address to connect from; by default the system chooses."},
+    {"helo-name", SCHEMA_DOMAIN, AT(settings_connector, helo_name), .fallback = "",
+     .about = "The name to greet with; by default hostname."},
+    {"timeouts", SCHEMA_MAP, AT(settings_connector, timeouts), .map = &schema_timeouts, .about = "How long to wait."},
+};
+static const struct schema_map connector_map = MAP_OF(settings_connector, connector_keys);
+
+/* ---- delivery ---- */
+
+static const struct schema_word ndr_returns[] = {
+    {"headers", CONFIG_NDR_RETURN_HEADERS, NULL}, {"full", CONFIG_NDR_RETURN_FULL, lacks_full_reports}, {0}};
+
+static const struct schema_key ndr_keys[] = {
+    {"copy-to", SCHEMA_TEXT, AT(settings_ndr, copy_to), .fallback = "", .maximum = 254,
+     .about = "A mailbox that gets a copy of every report."},
+    {"return", SCHEMA_ENUM, AT(settings_ndr, return_content), .fallback = "headers", .words = ndr_returns,
+     .about = "How much of the message a report returns."},
+    {"rate-per-domain", SCHEMA_RATE, AT(settings_ndr, rate_per_domain), .fallback = "60/m",
+     .about = "The most reports to one domain."},
+    {"rate", SCHEMA_RATE, AT(settings_ndr, rate), .fallback = "600/m", .about = "The most reports in all."},
+};
+static const struct schema_map ndr_map = MAP_OF(settings_ndr, ndr_keys);
+
+static const struct schema_key delivery_keys[] = {
+    {"retry", SCHEMA_DURATION, .is_list = true, AT(settings_delivery, retry), .fallback = "15m 30m 60m 240m",
+     .minimum = 100, .maximum = 60 * DAY, .count_min = 1, .count_max = 100,
+     .about = "The waits between attempts; the last one repeats."},
+    {"expire", SCHEMA_DURATION, AT(settings_delivery, expire_ms), .fallback = "2d", .minimum = SECOND,
+     .maximum = 60 * DAY, .about = "After this time what is not delivered is reported."},
+    {"delay-notice", SCHEMA_DURATION, AT(settings_delivery, delay_notice_ms), .fallback = "0s", .maximum = 60 * DAY,
+     .unavailable = lacks_delay_notices, .about = "After this time the sender is told of the delay; 0s: never."},
+    {"concurrency-per-destination", SCHEMA_INTEGER, AT(settings_delivery, concurrency_per_destination),
+     .fallback = "20", .minimum = 1, .maximum = 10000, .about = "The most connections to one destination."},
+    {"unresolved-recipients-host", SCHEMA_SMART_HOST, AT(settings_delivery, unresolved_recipients_host), .fallback = "",
+     .about = "A host that gets the mail for unknown local recipients, instead of a report to the sender."},
+    {"ndr", SCHEMA_MAP, AT(settings_delivery, ndr), .map = &ndr_map, .about = "Non-delivery reports."},
+    {"workers", SCHEMA_INTEGER, AT(settings_delivery, workers), .fallback = "8", .minimum = 1, .maximum = 256,
+     .about = "Threads for what blocks: Maildirs and name look-ups."},
+};
+static const struct schema_map delivery_map = MAP_OF(settings_delivery, delivery_keys);
+
+/* ---- the rest ---- */
+
+static const struct schema_key dns_keys[] = {
+    {"resolver", SCHEMA_TEXT, AT(settings_dns, resolver), .fallback = "", .maximum = 64, .unavailable = lacks_dns,
+     .about = "ADDRESS[@PORT] of the resolver to ask; by default the system's."},
+    {"timeout", SCHEMA_DURATION, AT(settings_dns, timeout_ms), .fallback = "5s", .maximum = MINUTE,
+     .unavailable = lacks_dns, .about = "How long an answer may take."},
+};
+static const struct schema_map dns_map = MAP_OF(settings_dns, dns_keys);
+
+static const struct schema_key control_keys[] = {
+    {"socket-group", SCHEMA_TEXT, AT(settings_control, socket_group), .fallback = "", .maximum = 64,
+     .unavailable = lacks_control, .about = "The group that may use the control socket."},
+};
+static const struct schema_map control_map = MAP_OF(settings_control, control_keys);
+
+static const struct schema_key console_keys[] = {
+    {"listen", SCHEMA_TEXT, AT(settings_endpoint, listen), .fallback = "", .maximum = 64, .unavailable = lacks_console,
+     .about = "The address and port of the console."},
+};
+static const struct schema_map console_map = MAP_OF(settings_endpoint, console_keys);
+
+static const struct schema_key metrics_keys[] = {
+    {"listen", SCHEMA_TEXT, AT(settings_endpoint, listen), .fallback = "", .maximum = 64, .unavailable = lacks_metrics,
+     .about = "The address and port of the metrics."},
+};
+static const struct schema_map metrics_map = MAP_OF(settings_endpoint, metrics_keys);
+
+static const struct schema_word log_formats[] = {{"text", CONFIG_LOG_TEXT, NULL}, {"json", CONFIG_LOG_JSON, NULL}, {0}};
+static const struct schema_word log_levels[] = {{"debug", LOG_LEVEL_DEBUG, NULL},
+                                                {"info", LOG_LEVEL_INFO, NULL},
+                                                {"warning", LOG_LEVEL_WARNING, NULL},
+                                                {"error", LOG_LEVEL_ERROR, NULL},
+                                                {0}};
+
+static const struct schema_key log_keys[] = {
+    {"format", SCHEMA_ENUM, AT(settings_log, format), .fallback = "text", .words = log_formats,
+     .about = "Lines of text, or JSON objects."},
+    {"level", SCHEMA_ENUM, AT(settings_log, level), .fallback = "info", .words = log_levels,
+     .about = "The least important lines that are written."},
+    {"to", SCHEMA_TEXT, AT(settings_log, to), .fallback = "stderr", .maximum = 4096,
+     .about = "stderr, or the absolute path of a file."},
+};
+static const struct schema_map log_map = MAP_OF(settings_log, log_keys);
+
+static const struct schema_key spool_keys[] = {
+    {"shards", SCHEMA_INTEGER, AT(settings_spool, spool.shards), .fallback = "1", .minimum = 1, .maximum = 64,
+     .about = "Logs that are written side by side, each with a thread of its own."},
+    {"segment-size", SCHEMA_SIZE, AT(settings_spool, spool.segment_bytes), .fallback = "64MiB", .minimum = MIB,
+     .maximum = GIB, .about = "The size of one file of the log."},
+    {"reserve", SCHEMA_SIZE, AT(settings_spool, spool.reserve_bytes), .fallback = "16MiB", .maximum = 1024 * GIB,
+     .about = "Disk space that new mail may not use, so that what is queued can be finished."},
+};
+static const struct schema_map spool_map = MAP_OF(settings_spool, spool_keys);
+
+static const struct schema_key root_keys[] = {
+    {"include", SCHEMA_NODE, AT(settings, include), .shape = SCHEMA_SHAPE_INCLUDE,
+     .about = "Files to merge in, relative to this one; the last part may have wildcards."},
+    {"hostname", SCHEMA_DOMAIN, AT(settings, hostname), .fallback = "",
+     .about = "This host's name; by default the system's fully qualified one."},
+    {"data-dir", SCHEMA_PATH, AT(settings, data_dir), .fallback = "/var/lib/postern", .minimum = 1,
+     .about = "Where spool, drop and badmail are. One daemon each."},
+    {"run-dir", SCHEMA_PATH, AT(settings, run_dir), .fallback = "/run/postern", .minimum = 1,
+     .about = "Where the running daemon's files are."},
+    {"user", SCHEMA_TEXT, AT(settings, user), .fallback = "postern", .minimum = 1, .maximum = 32,
+     .about = "Who to become after binding the ports, when started as root."},
+    {"domains", SCHEMA_NAMED, AT(settings, domains), .map = &domain_map, .names = SCHEMA_SHAPE_DOMAINS,
+     .about = "The domains that mail is taken for. Exact names beat wildcards, a longer wildcard beats a shorter."},
+    {"directory", SCHEMA_MAP, AT(settings, directory), .map = &directory_map, .about = "Users, groups and recipients."},
+    {"lists", SCHEMA_NAMED, AT(settings, lists), .shape = SCHEMA_SHAPE_CLIENT_LIST, .names = SCHEMA_SHAPE_NAMES,
+     .about = "Named client entries, for list:NAME; or { file: PATH } with one entry a line and # comments."},
+    {"servers", SCHEMA_NAMED, AT(settings, servers), .is_required = true, .map = &server_map,
+     .names = SCHEMA_SHAPE_NAMES, .about = "SMTP virtual servers: each has its own addresses and its own policy."},
+    {"connectors", SCHEMA_NAMED, AT(settings, connectors), .map = &connector_map, .names = SCHEMA_SHAPE_NAMES,
+     .about = "Routes to other hosts."},
+    {"delivery", SCHEMA_MAP, AT(settings, delivery), .map = &delivery_map,
+     .about = "How mail is delivered and reported."},
+    {"dns", SCHEMA_MAP, AT(settings, dns), .map = &dns_map, .about = "Name resolution."},
+    {"control", SCHEMA_MAP, AT(settings, control), .map = &control_map, .about = "The control socket."},
+    {"console", SCHEMA_MAP, AT(settings, console), .map = &console_map, .about = "The browser console."},
+    {"metrics", SCHEMA_MAP, AT(settings, metrics), .map = &metrics_map, .about = "Prometheus metrics."},
+    {"log", SCHEMA_MAP, AT(settings, log), .map = &log_map, .about = "The daemon's log."},
+    {"loops", SCHEMA_INTEGER, AT(settings, loops), .fallback = "0", .maximum = 256,
+     .about = "Threads that serve connections; 0: one for each core."},
+    {"spool", SCHEMA_MAP, AT(settings, spool), .map = &spool_map, .about = "The durable store of messages under way."},
+};
+
+const struct schema_map schema_root = MAP_OF(settings, root_keys);
