@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "delivery/route.h"
+
+#include "mail/address.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define CONNECTOR_PREFIX "smtp:"
+#define HOST_PREFIX      "host:"
+
+static void refuse(struct queue_route *route, enum queue_route_kind kind, const char *status, const char *text)
+{
+    route->kind = kind;
+    snprintf(route->status, sizeof(route->status), "%s", status);
+    snprintf(route->text, sizeof(route->text), "%s", text);
+}
+
+/* `length`: what snprintf said. A name that does not fit would be another destination's. */
+static void deliver(const struct config *config, struct queue_route *route, int length)
+{
+    if (length < 0 || (size_t)length >= sizeof(route->destination)) {
+        refuse(route, QUEUE_ROUTE_DEFER, "4.3.5", "The name of the connector or host is too long");
+        return;
+    }
+    route->kind = QUEUE_ROUTE_DELIVER;
+    route->concurrency = (unsigned)config->delivery.concurrency_per_destination;
+}
+
+static void deliver_to_host(const struct config *config, struct queue_route *route, struct str host, uint16_t port)
+{
+    deliver(config, route,
+            snprintf(route->destination, sizeof(route->destination), HOST_PREFIX "%u:%.*s", port, STR_ARG(host)));
+}
+
+static void choose_local(const struct config *config, const struct policy_domain *local, bool is_known,
+                         struct queue_route *route)
+{
+    const struct config_smart_host *unresolved = &config->delivery.unresolved_recipients_host;
+
+    if (!is_known && unresolved->host.length > 0) {
+        deliver_to_host(config, route, unresolved->host, unresolved->port);
+        return;
+    }
+    if (!is_known) {
+        refuse(route, QUEUE_ROUTE_FAIL, "5.1.1", "User unknown");
+        return;
+    }
+    switch (local->delivery.method) {
+    case POLICY_DELIVER_MAILDIR:
+        deliver(config, route, snprintf(route->destination, sizeof(route->destination), "maildir"));
+        return;
+    case POLICY_DELIVER_SMTP:
+        deliver_to_host(config, route, local->delivery.host, local->delivery.port);
+        return;
+    case POLICY_DELIVER_LMTP:
+        break;
+    }
+    refuse(route, QUEUE_ROUTE_DEFER, "4.3.5", "This version does not deliver by LMTP");
+}
+
+static void choose_remote(const struct config *config, const struct policy_route *found, struct str domain,
+                          struct queue_route *route)
+{
+    if (found->connector_count == 0) {
+        route->kind = QUEUE_ROUTE_FAIL;
+        snprintf(route->status, sizeof(route->status), "5.4.4");
+        snprintf(route->text, sizeof(route->text), "no connector routes %.*s, and DNS routing is not available",
+                 STR_ARG(domain));
+        return;
+    }
+    deliver(config, route,
+            snprintf(route->destination, sizeof(route->destination), CONNECTOR_PREFIX "%.*s",
+                     STR_ARG(found->connectors[0]->name)));
+}
+
+void route_choose(const struct config *config, const struct envelope *envelope, size_t recipient,
+                  struct queue_route *route)
+{
+    struct address address;
+    struct policy_route found;
+    const struct policy_domain *entry;
+    bool is_known = true;
+
+    route->destination[0] = route->status[0] = route->text[0] = '\0';
+    route->concurrency = 1;
+    if (!address_parse_stored(&address, envelope->recipients[recipient].address) || address.is_null) {
+        refuse(route, QUEUE_ROUTE_FAIL, "5.1.3", "The recipient's address is malformed");
+        return;
+    }
+    policy_route(config->policy, envelope->server, &address, &found);
+    entry = found.entry ? found.entry : found.local;
+    /* An empty directory knows nobody (relay-behaviour.md section 2). */
+    if (entry)
+        is_known = policy_recipient_known(entry, &address) == POLICY_KNOWN;
+    if (found.local)
+        choose_local(config, found.local, is_known, route);
+    else if (!is_known)
+        refuse(route, QUEUE_ROUTE_FAIL, "5.1.1", "User unknown");
+    else
+        choose_remote(config, &found, address_domain(&address), route);
+}
+
+bool route_parse_destination(const char *destination, struct route_destination *parsed)
+{
+    struct str rest = str_from_cstr(destination);
+    struct str port_text;
+    uint64_t port;
+
+    *parsed = (struct route_destination){0};
+    if (str_equal(rest, STR("maildir"))) {
+        parsed->kind = ROUTE_DESTINATION_MAILDIR;
+        return true;
+    }
+    if (str_starts_with(rest, STR(CONNECTOR_PREFIX))) {
+        parsed->kind = ROUTE_DESTINATION_CONNECTOR;
+        parsed->name = str_skip(rest, sizeof(CONNECTOR_PREFIX) - 1);
+        return true;
+    }
+    if (!str_starts_with(rest, STR(HOST_PREFIX)))
+        return false;
+    rest = str_skip(rest, sizeof(HOST_PREFIX) - 1);
+    port_text = str_split(&rest, ':');
+    if (!str_to_u64(port_text, &port) || port == 0 || port > UINT16_MAX || rest.length == 0)
+        return false;
+    parsed->kind = ROUTE_DESTINATION_HOST;
+    parsed->name = rest;
+    parsed->port = (uint16_t)port;
+    return true;
+}
+
+/* ---- mailboxes ---- */
+
+/* FNV-1a: the name must be the same in every process, so the keyed hash won't do; and whoever finds two that are
+ * equal has found two mailboxes of his own making. */
+#define FNV_OFFSET      0xcbf29ce484222325u
+#define FNV_PRIME       0x100000001b3u
+#define HASH_TEXT_BYTES 17 /* "+" and 16 digits */
+
+struct mailbox_name {
+    char *out;
+    size_t length; /* of the whole name, also of what does not fit */
+    uint64_t hash;
+};
+
+static void put(struct mailbox_name *name, char c)
+{
+    if (name->length < ROUTE_MAILBOX_BYTES - 1)
+        name->out[name->length] = c;
+    name->length++;
+    name->hash = (name->hash ^ (unsigned char)c) * FNV_PRIME;
+}
+
+static void put_escaped(struct mailbox_name *name, struct str text)
+{
+    static const char digits[] = "0123456789ABCDEF";
+
+    for (size_t i = 0; i < text.length; i++) {
+        char c = ascii_lower(text.data[i]);
+        bool is_plain = (c >= 'a' && c <= 'z') || ascii_is_digit(c) || (c != '\0' && strchr("._+=-", c));
+
+        if (is_plain && !(c == '.' && name->length == 0)) {
+            put(name, c);
+            continue;
+        }
+        put(name, '%');
+        put(name, digits[(unsigned char)c >> 4]);
+        put(name, digits[(unsigned char)c & 15]);
+    }
+}
+
+void route_mailbox_name(struct str user, struct str domain, char name[ROUTE_MAILBOX_BYTES])
+{
+    struct mailbox_name state = {.out = name, .hash = FNV_OFFSET};
+
+    put_escaped(&state, user);
+    put(&state, '@');
+    put_escaped(&state, domain);
+    if (state.length < ROUTE_MAILBOX_BYTES) {
+        name[state.length] = '\0';
+        return;
+    }
+    snprintf(name + ROUTE_MAILBOX_BYTES - 1 - HASH_TEXT_BYTES, HASH_TEXT_BYTES + 1, "+%016llx",
+             (unsigned long long)state.hash);
+}
+
+bool route_mailbox(const struct config *config, const struct envelope *envelope, size_t recipient,
+                   char name[ROUTE_MAILBOX_BYTES])
+{
+    struct address address;
+    struct policy_route found;
+    struct str domain;
+
+    if (!address_parse_stored(&address, envelope->recipients[recipient].address) || address.is_null)
+        return false;
+    policy_route(config->policy, envelope->server, &address, &found);
+    if (!found.local)
+        return false;
+    /* Below a wildcard each domain is its own. */
+    domain = found.local->is_wildcard ? address_domain(&address) : found.local->name;
+    route_mailbox_name(address_local(&address), domain, name);
+    return true;
+}
