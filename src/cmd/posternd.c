@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * posternd: the daemon. Puts the parts together, waits for signals, and takes them apart in the order that loses nothing:
+ *
+ *     listeners close ─> sessions finish ─> deliveries in flight finish ─> results are in the spool ─> loops end ─> spool closes
+ *
+ * DIAGNOSTICS: 78 for a bad configuration, 1 for what else keeps it from starting, 0 after SIGTERM or SIGINT.
+ */
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "config/config.h"
+#include "delivery/delivery.h"
+#include "os/notify.h"
+#include "os/privileges.h"
+#include "os/random.h"
+#include "queue/queue.h"
+#include "session/service.h"
+#include "spool/spool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define EXIT_CONFIGURATION 78 /* EX_CONFIG */
+
+/* How long SIGTERM waits for transactions and deliveries under way. */
+#define STOP_GRACE_MS 20000
+
+#define LOOKUP_THREADS 4
+#define LOOPS_MAX      64
+
+struct daemon {
+    const char *config_path;
+    int log_fd;
+    struct loop *loops[LOOPS_MAX];
+    size_t loop_count;
+    struct loop *queue_loop;
+    struct worker_pool *disk_pool;
+    struct worker_pool *lookup_pool;
+    struct spool *spool;
+    struct queue *queue;
+    struct delivery *delivery;
+    struct service *service;
+    struct draft_store store;
+    char *spool_directory;
+    char *badmail_directory;
+
+    pthread_mutex_t mutex; /* queue_stopped */
+    pthread_cond_t changed;
+    bool queue_stopped;
+};
+
+/* ---- configuration ---- */
+
+static void log_messages(const struct config_errors *errors, bool to_stderr)
+{
+    for (size_t i = 0; i < errors->count; i++) {
+        const struct config_message *message = &errors->messages[i];
+        struct buf text;
+
+        buf_init(&text, CONFIG_MESSAGE_BYTES_MAX * 2);
+        config_message_format(message, &text);
+        if (to_stderr)
+            fprintf(stderr, "%.*s\n", STR_ARG(buf_str(&text)));
+        else if (message->is_warning)
+            LOG_WARNING("configuration-warning", log_str("text", buf_str(&text)));
+        else
+            LOG_ERROR("configuration-error", log_str("text", buf_str(&text)));
+        buf_release(&text);
+    }
+}
+
+static const struct config *load_config(const char *path, bool starting)
+{
+    const struct config *config = NULL;
+    struct config_errors errors;
+
+    config_errors_init(&errors);
+    if (config_load(vfs_system(), path, NULL, &config, &errors) != 0)
+        config = NULL;
+    log_messages(&errors, starting);
+    config_errors_release(&errors);
+    return config;
+}
+
+static void queue_settings_from(const struct config *config, struct queue_settings *settings)
+{
+    memset(settings, 0, sizeof(*settings));
+    for (size_t i = 0; i < config->delivery.retry_count && i < QUEUE_RETRY_STEPS_MAX; i++) {
+        uint64_t retry_ms = config->delivery.retry_ms[i];
+
+        settings->retry_ms[settings->retry_count++] = retry_ms < UINT32_MAX ? (unsigned)retry_ms : UINT32_MAX;
+    }
+    settings->expire_ms = config->delivery.expire_ms;
+    settings->report_gather_ms = 5000;
+}
+
+/* After a rotation the old name has a new file: the descriptor that the logger writes to is pointed to it. */
+static void reopen_log(struct daemon *daemon, const struct config *config)
+{
+    int fd;
+
+    log_configure(config->log.format, config->log.level);
+    if (daemon->log_fd == STDERR_FILENO || str_equal(config->log.to, STR("stderr")))
+        return;
+    fd = open(config->log.to.data, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+    if (fd < 0 || dup3(fd, daemon->log_fd, O_CLOEXEC) < 0)
+        LOG_ERROR("log-reopen-failed", log_str("file", config->log.to), log_cstr("reason", strerrordesc_np(errno)));
+    if (fd >= 0)
+        close(fd);
+}
+
+static void reload(struct daemon *daemon)
+{
+    const struct config *config;
+    struct queue_settings settings;
+    struct error error;
+
+    notify_reloading();
+    config = load_config(daemon->config_path, false);
+    if (!config) {
+        LOG_ERROR("reload-failed", log_cstr("file", daemon->config_path),
+                  log_cstr("reason", "the configuration has errors; the running one is kept"));
+    } else if (service_apply(daemon->service, config, &error) != 0) {
+        LOG_ERROR("reload-failed", log_cstr("file", daemon->config_path), log_error(&error));
+    } else {
+        queue_settings_from(config, &settings);
+        queue_set_settings(daemon->queue, &settings);
+        reopen_log(daemon, config);
+        LOG_INFO("reloaded", log_cstr("file", daemon->config_path));
+    }
+    if (config)
+        config_release(&config);
+    notify_state("READY=1");
+}
+
+static const struct config *current_config(void *context)
+{
+    return service_config(((struct daemon *)context)->service);
+}
+
+/* ---- recovery ---- */
+
+static void on_message(void *context, spool_id id, struct str envelope, uint64_t body_bytes)
+{
+    queue_recover_message(((struct daemon *)context)->queue, id, envelope, body_bytes);
+}
+
+static void on_result(void *context, spool_id id, struct str payload)
+{
+    queue_recover_result(((struct daemon *)context)->queue, id, payload);
+}
+
+static void on_damage(void *context, const char *where, const char *what)
+{
+    (void)context;
+    LOG_ERROR("spool-damage", log_cstr("where", where), log_cstr("what", what));
+}
+
+/* On a commit thread: sessions of this batch can go on. */
+static void on_batch_done(void *context)
+{
+    struct daemon *daemon = context;
+
+    for (size_t i = 0; i < daemon->loop_count; i++)
+        loop_notify(daemon->loops[i]);
+}
+
+static int open_spool(struct daemon *daemon, struct error *error)
+{
+    const struct spool_recovery recovery = {
+        .context = daemon, .message = on_message, .result = on_result, .damage = on_damage};
+    struct spool_statistics statistics;
+
+    if (spool_open(daemon->spool, &recovery, error) != 0)
+        return -1;
+    spool_get_statistics(daemon->spool, &statistics);
+    LOG_INFO("spool-open", log_cstr("directory", daemon->spool_directory),
+             log_u64("messages", statistics.live_messages), log_u64("segments", statistics.segments));
+    queue_recovery_done(daemon->queue);
+    return 0;
+}
+
+/* ---- start ---- */
+
+static int create_loops(struct daemon *daemon, const struct config *config, struct error *error)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t count = config->loops ? config->loops : (uint64_t)(cores > 0 ? cores : 1);
+    char name[16];
+
+    if (count > LOOPS_MAX)
+        count = LOOPS_MAX;
+    for (; daemon->loop_count < count; daemon->loop_count++) {
+        snprintf(name, sizeof(name), "loop-%zu", daemon->loop_count);
+        if (loop_create(&daemon->loops[daemon->loop_count], name, error) != 0)
+            return -1;
+    }
+    return loop_create(&daemon->queue_loop, "queue", error);
+}
+
+/* Sockets first, since they may need root; then the user, whose files everything else is. */
+static int bind_and_drop(struct daemon *daemon, const struct config *config, struct error *error)
+{
+    const char *user = privileges_are_root() ? config->user.data : NULL;
+
+    daemon->service = service_create(daemon->loops, daemon->loop_count);
+    if (service_apply(daemon->service, config, error) != 0)
+        return -1;
+    if (privileges_make_directory(config->data_dir.data, user, error) != 0 ||
+        privileges_make_directory(config->run_dir.data, user, error) != 0)
+        return -1;
+    return user ? privileges_become(user, error) : 0;
+}
+
+static int open_log(struct daemon *daemon, const struct config *config, struct error *error)
+{
+    daemon->log_fd = STDERR_FILENO;
+    if (!str_equal(config->log.to, STR("stderr"))) {
+        daemon->log_fd = open(config->log.to.data, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+        if (daemon->log_fd < 0)
+            return error_set_errno(error, errno, "log file %s", config->log.to.data);
+    }
+    log_start(daemon->log_fd, config->log.format, config->log.level);
+    return 0;
+}
+
+static int create_parts(struct daemon *daemon, const struct config *config, struct error *error)
+{
+    struct spool_options spool_options = {
+        .vfs = vfs_system(),
+        .shard_count = (unsigned)config->spool.shards,
+        .segment_bytes = config->spool.segment_bytes,
+        .reserve_bytes = config->spool.reserve_bytes,
+        .batch_done = on_batch_done,
+        .context = daemon,
+    };
+    struct delivery_options delivery_options = {
+        .loops = daemon->loops,
+        .loop_count = daemon->loop_count,
+        .owner = daemon->queue_loop,
+        .vfs = vfs_system(),
+        .config = current_config,
+        .config_context = daemon,
+        .data_directory = config->data_dir.data,
+    };
+    struct queue_settings settings;
+
+    if (worker_pool_create(&daemon->disk_pool, "disk", (unsigned)config->delivery.workers, error) != 0 ||
+        worker_pool_create(&daemon->lookup_pool, "lookup", LOOKUP_THREADS, error) != 0)
+        return -1;
+    daemon->spool_directory = mem_printf("%s/spool", config->data_dir.data);
+    daemon->badmail_directory = mem_printf("%s/badmail", config->data_dir.data);
+    spool_options.directory = daemon->spool_directory;
+    spool_options.badmail_directory = daemon->badmail_directory;
+    daemon->spool = spool_create(&spool_options);
+    delivery_options.spool = daemon->spool;
+    delivery_options.disk_pool = daemon->disk_pool;
+    delivery_options.lookup_pool = daemon->lookup_pool;
+    if (delivery_create(&daemon->delivery, &delivery_options, error) != 0)
+        return -1;
+    queue_settings_from(config, &settings);
+    if (queue_create(&daemon->queue, daemon->queue_loop, daemon->spool, &settings, delivery_hooks(daemon->delivery)) !=
+        0)
+        return error_set(error, "could not make the queue");
+    delivery_set_queue(daemon->delivery, daemon->queue);
+    daemon->store =
+        (struct draft_store){.spool = daemon->spool, .queue = daemon->queue, .disk_pool = daemon->disk_pool};
+    return 0;
+}
+
+static int start_loops(struct daemon *daemon, struct error *error)
+{
+    for (size_t i = 0; i < daemon->loop_count; i++)
+        if (loop_start(daemon->loops[i], error) != 0)
+            return -1;
+    return loop_start(daemon->queue_loop, error);
+}
+
+static int start(struct daemon *daemon, const struct config *config, struct error *error)
+{
+    struct buf addresses;
+
+    if (create_loops(daemon, config, error) != 0 || open_log(daemon, config, error) != 0 ||
+        bind_and_drop(daemon, config, error) != 0 || create_parts(daemon, config, error) != 0 ||
+        open_spool(daemon, error) != 0 || start_loops(daemon, error) != 0)
+        return -1;
+    service_open(daemon->service, &daemon->store);
+    buf_init(&addresses, LOG_LINE_BYTES_MAX);
+    service_append_addresses(daemon->service, &addresses);
+    LOG_INFO("ready", log_cstr("version", POSTERN_VERSION), log_str("addresses", buf_str(&addresses)),
+             log_str("hostname", config->hostname), log_u64("loops", daemon->loop_count),
+             log_u64("fibers_max", fiber_count_max()));
+    buf_release(&addresses);
+    notify_state("READY=1");
+    return 0;
+}
+
+/* ---- stop ---- */
+
+static void on_queue_stopped(void *context)
+{
+    struct daemon *daemon = context;
+
+    pthread_mutex_lock(&daemon->mutex);
+    daemon->queue_stopped = true;
+    pthread_cond_broadcast(&daemon->changed);
+    pthread_mutex_unlock(&daemon->mutex);
+}
+
+/* false: deliveries take too long, and are abandoned. What they have not finished stays in the spool. */
+static bool wait_for_queue(struct daemon *daemon)
+{
+    bool stopped;
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += STOP_GRACE_MS / 1000;
+    pthread_mutex_lock(&daemon->mutex);
+    while (!daemon->queue_stopped && pthread_cond_timedwait(&daemon->changed, &daemon->mutex, &until) == 0) {
+    }
+    stopped = daemon->queue_stopped;
+    pthread_mutex_unlock(&daemon->mutex);
+    return stopped;
+}
+
+static bool stop(struct daemon *daemon)
+{
+    LOG_INFO("stopping", log_u64("fibers", fiber_count()));
+    notify_state("STOPPING=1");
+    service_stop(daemon->service);
+    service_wait(daemon->service, STOP_GRACE_MS);
+    delivery_stop(daemon->delivery);
+    queue_stop(daemon->queue, on_queue_stopped, daemon);
+    return wait_for_queue(daemon);
+}
+
+static void end_loops(struct daemon *daemon)
+{
+    for (size_t i = 0; i < daemon->loop_count; i++) {
+        loop_stop(daemon->loops[i]);
+        loop_join(daemon->loops[i]);
+    }
+    if (daemon->queue_loop) {
+        loop_stop(daemon->queue_loop);
+        loop_join(daemon->queue_loop);
+    }
+}
+
+/* Nothing runs after it but the main thread. Loops end last, so that what spool and workers still have to say is heard; but abandoned
+ * fibers may use those, and have to end first. */
+static void end_threads(struct daemon *daemon, bool in_order)
+{
+    if (!in_order)
+        end_loops(daemon);
+    spool_close(&daemon->spool);
+    worker_pool_destroy(&daemon->disk_pool);
+    worker_pool_destroy(&daemon->lookup_pool);
+    if (in_order)
+        end_loops(daemon);
+}
+
+/* Also after a start that failed half way. */
+static void tear_down(struct daemon *daemon)
+{
+    for (size_t i = 0; i < daemon->loop_count; i++)
+        loop_destroy(&daemon->loops[i]);
+    loop_destroy(&daemon->queue_loop);
+    queue_destroy(&daemon->queue);
+    delivery_destroy(&daemon->delivery);
+    service_destroy(&daemon->service);
+    free(daemon->spool_directory);
+    free(daemon->badmail_directory);
+}
+
+static void run_until_stopped(struct daemon *daemon, const sigset_t *signals)
+{
+    for (;;) {
+        int signal_number = sigwaitinfo(signals, NULL);
+
+        if (signal_number == SIGHUP)
+            reload(daemon);
+        else if (signal_number == SIGTERM || signal_number == SIGINT)
+            return;
+    }
+}
+
+static void block_signals(sigset_t *signals)
+{
+    sigemptyset(signals);
+    sigaddset(signals, SIGTERM);
+    sigaddset(signals, SIGINT);
+    sigaddset(signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void prepare_process(struct daemon *daemon)
+{
+    unsigned char key[16];
+    pthread_condattr_t attributes;
+
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&daemon->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+
+    /* Before anything is put into a table: the configuration has some. */
+    random_bytes(key, sizeof(key));
+    hash_set_key(key);
+    privileges_raise_descriptor_limit();
+    /* Arenas that grow in larger steps cost fewer system calls. */
+    mallopt(M_TOP_PAD, 1 << 20);
+}
+
+static int run(struct daemon *daemon)
+{
+    const struct config *config;
+    struct error error = {0};
+    sigset_t signals;
+    bool in_order = true;
+    int result = 1;
+
+    prepare_process(daemon);
+    config = load_config(daemon->config_path, true);
+    if (!config) {
+        fprintf(stderr, "posternd: %s: not started\n", daemon->config_path);
+        return EXIT_CONFIGURATION;
+    }
+    block_signals(&signals);
+    if (start(daemon, config, &error) == 0) {
+        run_until_stopped(daemon, &signals);
+        in_order = stop(daemon);
+        result = 0;
+    } else {
+        LOG_ERROR("start-failed", log_error(&error));
+    }
+    end_threads(daemon, in_order);
+    if (in_order)
+        tear_down(daemon);
+    config_release(&config);
+    if (result == 0)
+        LOG_INFO("stopped", log_bool("in_order", in_order));
+    log_stop();
+    if (daemon->log_fd > STDERR_FILENO)
+        close(daemon->log_fd);
+    if (!in_order)
+        _exit(result); /* abandoned fibers still hold what tear_down would free */
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    static struct daemon daemon = {.config_path = CONFIG_PATH_DEFAULT, .mutex = PTHREAD_MUTEX_INITIALIZER};
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'V'},
+                                            {0}};
+    int option;
+
+    while ((option = getopt_long(argc, argv, "c:hV", options, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            daemon.config_path = optarg;
+            break;
+        case 'h':
+            puts("usage: posternd [-c FILE]\n\nThe mail relay daemon, in the foreground. SIGHUP reloads, SIGTERM "
+                 "stops; see posternd(8).");
+            return 0;
+        case 'V':
+            puts("posternd " POSTERN_VERSION);
+            return 0;
+        default:
+            return 2;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "posternd: unexpected argument: %s\n", argv[optind]);
+        return 2;
+    }
+    return run(&daemon);
+}
