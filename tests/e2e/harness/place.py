@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A directory for one test, with the daemons and next hops in it, all ended and removed with it."""
+import pathlib
+import shutil
+import tempfile
+
+from .postern import Postern
+from .sink import Sink
+
+
+class Place:
+    """Use as a context manager. The directory's name is short, because a socket's path must be."""
+
+    def __init__(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="postern-e2e-"))
+        self._daemons = []
+        self._sinks = []
+
+    def sink(self, **options):
+        sink = Sink(**options)
+        self._sinks.append(sink)
+        return sink
+
+    def postern(self, settings=None, start=True, name="p", **options):
+        daemon = Postern(self.directory / name, settings, **options)
+        self._daemons.append(daemon)
+        return daemon.start() if start else daemon
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *unused):
+        failures = []
+        for daemon in self._daemons:
+            try:
+                daemon.finish()
+            except AssertionError as failure:
+                failures.append(str(failure))
+            print(f"---- log of {daemon.directory.name} ----\n{daemon.log.tail()}")
+        for sink in self._sinks:
+            sink.close()
+            failures += [f"the next hop met: {fault}" for fault in sink.faults]
+        shutil.rmtree(self.directory, ignore_errors=True)
+        if failures and kind is None:
+            raise AssertionError("\n".join(failures))
