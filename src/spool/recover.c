@@ -342,6 +342,12 @@ static int take_numbers(struct recovery *r, struct error *error)
 
 static int recover_shard(struct recovery *r, struct error *error)
 {
+    int result;
+
+    /* A file made by a process that was killed may have a name in memory only: what is written to it must not go with the name. */
+    result = r->spool->vfs->sync_directory(r->spool->vfs, r->shard->directory);
+    if (result < 0)
+        return error_set_errno(error, -result, "%s", r->shard->directory);
     if (found_read(&r->found, r->spool->vfs, r->shard->directory, r->shard->number, r->bodies, false, error) < 0)
         return -1;
     atomic_store(&r->shard->next_file, r->found.next_file);
