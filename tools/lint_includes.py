@@ -30,7 +30,7 @@ MAY_INCLUDE = {
 }
 
 # Pure modules and synchronous ones must not come to wait by way of a library.
-LIBRARY_OWNERS = {"uv.h": {"loop", "net"}, "yaml.h": {"config"}, "idn2.h": {"mail"}}
+LIBRARY_OWNERS = {"uv.h": {"loop", "net"}, "yaml.h": {"config"}, "idn2.h": {"mail"}, "unbound.h": {"net"}}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]')
 

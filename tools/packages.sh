@@ -4,7 +4,7 @@
 
 build_packages=(
     gcc libc6-dev meson ninja-build pkg-config python3
-    libuv1-dev libyaml-dev libidn2-dev libjansson-dev libcmocka-dev
+    libuv1-dev libyaml-dev libidn2-dev libjansson-dev libunbound-dev libcmocka-dev
 )
 test_packages=(
     clang libclang-rt-dev clang-format clang-tidy shellcheck

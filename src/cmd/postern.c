@@ -4,210 +4,35 @@
  *
  * Exit: 0 done or yes, 1 no, 2 usage, 3 could not.
  */
-#include "config/config.h"
-#include "config/schema.h"
-#include "spool/spool.h"
+#include "cmd/tool.h"
 
 #include <getopt.h>
-#include <inttypes.h>
-#include <jansson.h>
 
-enum exit_code { EXIT_DONE = 0, EXIT_NO = 1, EXIT_USAGE = 2, EXIT_COULD_NOT = 3 };
-
-struct options {
-    const char *config_path;
-    bool json;
-    bool help;
-    bool version;
-};
-
-/* ---- output ---- */
-
-static void print_json(json_t *value)
-{
-    char *text = json_dumps(value, JSON_COMPACT | JSON_PRESERVE_ORDER);
-
-    json_decref(value);
-    if (!text)
-        abort(); /* out of memory, or text that is not UTF-8, which was checked on the way in */
-    puts(text);
-    free(text);
-}
-
-/* File names are bytes; JSON is not. */
-static json_t *json_text(struct str text)
-{
-    json_t *value = json_stringn(text.data ? text.data : "", text.length);
-    struct buf clean;
-
-    if (value)
-        return value;
-    buf_init(&clean, text.length);
-    for (size_t i = 0; i < text.length; i++)
-        buf_append_char(&clean, (unsigned char)text.data[i] < 0x80 ? text.data[i] : '?');
-    value = json_stringn(clean.data, clean.length);
-    buf_release(&clean);
-    return value;
-}
-
-/* FILE:LINE, of an error with :COLUMN; null if it stands nowhere. */
-static json_t *place_of(const struct config_message *message)
-{
-    struct buf place;
-    json_t *value;
-
-    if (!message->file[0])
-        return json_null();
-    buf_init(&place, CONFIG_MESSAGE_BYTES_MAX * 4);
-    buf_append_str(&place, str_from_cstr(message->file));
-    if (message->line)
-        buf_printf(&place, ":%u", message->line);
-    if (message->line && message->column && !message->is_warning)
-        buf_printf(&place, ":%u", message->column);
-    value = json_text(buf_str(&place));
-    buf_release(&place);
-    return value;
-}
-
-/* ---- check ---- */
-
-static void print_check_json(const struct options *options, const struct config_errors *errors)
-{
-    json_t *lists[2] = {json_array(), json_array()};
-
-    for (size_t i = 0; i < errors->count; i++) {
-        const struct config_message *message = &errors->messages[i];
-        json_t *item = json_object();
-
-        if (message->is_warning)
-            json_object_set_new(item, "code", json_string(message->code));
-        json_object_set_new(item, "at", place_of(message));
-        json_object_set_new(item, "text", json_text(str_from_cstr(message->text)));
-        json_array_append_new(lists[message->is_warning], item);
-    }
-    print_json(json_pack("{s:o, s:b, s:o, s:o}", "file", json_text(str_from_cstr(options->config_path)), "valid",
-                         errors->error_count == 0, "errors", lists[0], "warnings", lists[1]));
-}
-
-static void print_check_text(const struct options *options, const struct config_errors *errors)
-{
-    struct buf line;
-
-    buf_init(&line, CONFIG_MESSAGE_BYTES_MAX * 8);
-    for (size_t i = 0; i < errors->count; i++) {
-        const struct config_message *message = &errors->messages[i];
-
-        buf_clear(&line);
-        config_message_format(message, &line);
-        fprintf(message->is_warning ? stdout : stderr, "%.*s\n", STR_ARG(buf_str(&line)));
-    }
-    buf_release(&line);
-    if (errors->error_count + errors->warning_count > errors->count)
-        fprintf(stderr, "... and %zu more\n", errors->error_count + errors->warning_count - errors->count);
-    if (errors->error_count == 0)
-        printf("%s: ok\n", options->config_path);
-}
-
-static enum exit_code command_check(const struct options *options, char *const *arguments)
-{
-    struct config_errors errors;
-    const struct config *config = NULL;
-    int result;
-
-    (void)arguments;
-    config_errors_init(&errors);
-    result = config_load(vfs_system(), options->config_path, NULL, &config, &errors);
-    if (options->json)
-        print_check_json(options, &errors);
-    else
-        print_check_text(options, &errors);
-    config_release(&config);
-    config_errors_release(&errors);
-    return result == 0 ? EXIT_DONE : EXIT_COULD_NOT;
-}
-
-/* ---- schema ---- */
-
-#define SCHEMA_BYTES_MAX (1u << 20)
-
-static enum exit_code command_schema(const struct options *options, char *const *arguments)
-{
-    struct buf out;
-
-    (void)options;
-    (void)arguments;
-    buf_init(&out, SCHEMA_BYTES_MAX);
-    schema_write_json(&out);
-    fwrite(out.data, 1, out.length, stdout);
-    buf_release(&out);
-    return EXIT_DONE;
-}
-
-/* ---- spool check ---- */
-
-struct spool_output {
-    bool json;
-    json_t *findings;
-};
-
-static void print_finding(void *context, const char *text)
-{
-    struct spool_output *output = context;
-
-    if (output->json)
-        json_array_append_new(output->findings, json_text(str_from_cstr(text)));
-    else
-        printf("%s\n", text);
-}
-
-static void print_spool_report(const struct spool_output *output, const struct spool_check_report *report)
-{
-    if (output->json) {
-        print_json(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "segments", (json_int_t)report->segments,
-                             "frames", (json_int_t)report->frames, "live_messages", (json_int_t)report->live_messages,
-                             "dead_messages", (json_int_t)report->dead_messages, "torn_tails",
-                             (json_int_t)report->torn_tails, "damaged_frames", (json_int_t)report->damaged_frames,
-                             "damaged_bodies", (json_int_t)report->damaged_bodies, "findings", output->findings));
-        return;
-    }
-    printf("%" PRIu64 " segments, %" PRIu64 " frames, %" PRIu64 " live messages, %" PRIu64 " dead messages\n",
-           report->segments, report->frames, report->live_messages, report->dead_messages);
-    printf("%" PRIu64 " torn tails, %" PRIu64 " damaged frames, %" PRIu64 " damaged bodies\n", report->torn_tails,
-           report->damaged_frames, report->damaged_bodies);
-}
-
-static enum exit_code command_spool_check(const struct options *options, char *const *arguments)
-{
-    struct spool_output output = {.json = options->json, .findings = json_array()};
-    struct spool_check_report report = {0};
-    struct error error = {0};
-    enum exit_code code = EXIT_COULD_NOT;
-    int64_t damaged = spool_check(vfs_system(), arguments[0], &report, print_finding, &output, &error);
-
-    if (damaged < 0) {
-        fprintf(stderr, "postern: %s\n", error.text);
-    } else {
-        print_spool_report(&output, &report);
-        code = damaged == 0 && report.damaged_bodies == 0 ? EXIT_DONE : EXIT_NO;
-    }
-    json_decref(output.findings);
-    return code;
-}
-
-/* ---- dispatch ---- */
+#define TAKES(option) (1u << (option))
+#define TAKES_CASE                                                                                                     \
+    (TAKES(TOOL_BATCH) | TAKES(TOOL_SERVER) | TAKES(TOOL_CLIENT) | TAKES(TOOL_CLIENT_NAME) |                           \
+     TAKES(TOOL_CLIENT_NAME_STATE) | TAKES(TOOL_CERT) | TAKES(TOOL_TLS) | TAKES(TOOL_USER) | TAKES(TOOL_GROUP) |       \
+     TAKES(TOOL_FROM) | TAKES(TOOL_TO))
 
 struct command {
     const char *words[2];
     const char *parameters;
     int parameter_count;
+    unsigned takes;
     const char *about;
-    enum exit_code (*run)(const struct options *options, char *const *arguments);
+    enum exit_code (*run)(const struct tool_options *options, char *const *arguments);
 };
 
 static const struct command commands[] = {
-    {{"check", NULL}, "", 0, "validate the configuration, and warn of what may surprise", command_check},
-    {{"schema", NULL}, "", 0, "print the JSON Schema of the configuration, for editors", command_schema},
-    {{"spool", "check"}, "DIR", 1, "verify the spool in DIR, offline; changes nothing", command_spool_check},
+    {{"check", NULL},
+     "",
+     0,
+     TAKES(TOOL_AGAINST),
+     "validate the configuration, and state who may relay to where",
+     tool_check},
+    {{"explain", NULL}, "", 0, TAKES_CASE, "decide one case, or many, and say why", tool_explain},
+    {{"schema", NULL}, "", 0, 0, "print the JSON Schema of the configuration, for editors", tool_schema},
+    {{"spool", "check"}, "DIR", 1, 0, "verify the spool in DIR, offline; changes nothing", tool_spool_check},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
@@ -227,9 +52,102 @@ static void print_help(FILE *out)
             "\n  -c FILE            the configuration (default %s)\n"
             "  --json             output for programs\n"
             "  --help, --version\n"
+            "\ncheck:\n"
+            "  --against OLD      who gains and who loses relay, compared with the configuration OLD\n"
+            "\nexplain:\n"
+            "  --server NAME --client IP --from ADDRESS --to ADDRESS\n"
+            "  --client-name NAME --client-name-state verified|none|unverified|tempfail\n"
+            "  --tls --cert SHA256 --user NAME --group NAME...\n"
+            "  --batch            questions as JSON lines on the standard input, answers as JSON lines\n"
             "\nExit: 0 done or yes, 1 no, 2 usage, 3 could not. See postern(1).\n",
             CONFIG_PATH_DEFAULT);
 }
+
+/* ---- options ---- */
+
+enum { OPTION_JSON = 256, OPTION_VERSION, OPTION_FIRST_OF_COMMANDS };
+
+#define OF_COMMAND(option) (OPTION_FIRST_OF_COMMANDS + (option))
+
+static const struct option option_names[] = {
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {"against", required_argument, NULL, OF_COMMAND(TOOL_AGAINST)},
+    {"batch", no_argument, NULL, OF_COMMAND(TOOL_BATCH)},
+    {"server", required_argument, NULL, OF_COMMAND(TOOL_SERVER)},
+    {"client", required_argument, NULL, OF_COMMAND(TOOL_CLIENT)},
+    {"client-name", required_argument, NULL, OF_COMMAND(TOOL_CLIENT_NAME)},
+    {"client-name-state", required_argument, NULL, OF_COMMAND(TOOL_CLIENT_NAME_STATE)},
+    {"cert", required_argument, NULL, OF_COMMAND(TOOL_CERT)},
+    {"tls", no_argument, NULL, OF_COMMAND(TOOL_TLS)},
+    {"user", required_argument, NULL, OF_COMMAND(TOOL_USER)},
+    {"group", required_argument, NULL, OF_COMMAND(TOOL_GROUP)},
+    {"from", required_argument, NULL, OF_COMMAND(TOOL_FROM)},
+    {"to", required_argument, NULL, OF_COMMAND(TOOL_TO)},
+    {0},
+};
+
+static bool add_group(struct tool_options *options, const char *name)
+{
+    if (options->group_count == TOOL_GROUPS_MAX) {
+        tool_usage("--group: there are more than %d", TOOL_GROUPS_MAX);
+        return false;
+    }
+    options->groups[options->group_count++] = str_from_cstr(name);
+    return true;
+}
+
+/* Of those that not every command takes. */
+static bool set_option(struct tool_options *options, enum tool_option option, const char *value)
+{
+    const char **texts[TOOL_OPTION_COUNT] = {
+        [TOOL_AGAINST] = &options->against,
+        [TOOL_SERVER] = &options->server,
+        [TOOL_CLIENT] = &options->client,
+        [TOOL_CLIENT_NAME] = &options->client_name,
+        [TOOL_CLIENT_NAME_STATE] = &options->client_name_state,
+        [TOOL_CERT] = &options->certificate,
+        [TOOL_USER] = &options->user,
+        [TOOL_FROM] = &options->from,
+        [TOOL_TO] = &options->to,
+    };
+
+    options->seen |= 1u << option;
+    if (texts[option])
+        *texts[option] = value;
+    else if (option == TOOL_BATCH)
+        options->batch = true;
+    else if (option == TOOL_TLS)
+        options->tls = true;
+    else
+        return add_group(options, value);
+    return true;
+}
+
+/* Options may stand before and after the command. */
+static bool read_options(int argc, char **argv, struct tool_options *options)
+{
+    int option;
+
+    while ((option = getopt_long(argc, argv, "c:h", option_names, NULL)) != -1) {
+        if (option == 'c')
+            options->config_path = optarg;
+        else if (option == OPTION_JSON)
+            options->json = true;
+        else if (option == 'h')
+            options->help = true;
+        else if (option == OPTION_VERSION)
+            options->version = true;
+        else if (option < OPTION_FIRST_OF_COMMANDS)
+            return false; /* getopt_long has said what is wrong */
+        else if (!set_option(options, (enum tool_option)(option - OPTION_FIRST_OF_COMMANDS), optarg))
+            return false;
+    }
+    return true;
+}
+
+/* ---- dispatch ---- */
 
 /* How many of the arguments are the command's words; 0 if they are another's. */
 static int match_words(const struct command *command, int argument_count, char *const *arguments)
@@ -244,52 +162,44 @@ static int match_words(const struct command *command, int argument_count, char *
     return count;
 }
 
-static enum exit_code dispatch(const struct options *options, int argument_count, char *const *arguments)
+static const char *option_name(int option)
+{
+    for (size_t i = 0; option_names[i].name; i++)
+        if (option_names[i].val == OF_COMMAND(option))
+            return option_names[i].name;
+    return "";
+}
+
+static enum exit_code run_command(const struct command *command, const struct tool_options *options, int argument_count,
+                                  char *const *arguments)
+{
+    unsigned foreign = options->seen & ~command->takes;
+
+    if (foreign)
+        return tool_usage("\"%s\" takes no --%s", command->words[0], option_name(__builtin_ctz(foreign)));
+    if (argument_count != command->parameter_count)
+        return tool_usage("\"%s\" takes %d arguments, not %d", command->words[0], command->parameter_count,
+                          argument_count);
+    return command->run(options, arguments);
+}
+
+static enum exit_code dispatch(const struct tool_options *options, int argument_count, char *const *arguments)
 {
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         int words = match_words(&commands[i], argument_count, arguments);
 
-        if (words == 0)
-            continue;
-        if (argument_count - words != commands[i].parameter_count) {
-            fprintf(stderr, "postern: \"%s\" takes %d arguments, not %d; try postern --help\n", commands[i].words[0],
-                    commands[i].parameter_count, argument_count - words);
-            return EXIT_USAGE;
-        }
-        return commands[i].run(options, arguments + words);
+        if (words > 0)
+            return run_command(&commands[i], options, argument_count - words, arguments + words);
     }
     if (argument_count > 0)
-        fprintf(stderr, "postern: unknown command \"%s\"; try postern --help\n", arguments[0]);
-    else
-        print_help(stderr);
+        return tool_usage("unknown command \"%s\"", arguments[0]);
+    print_help(stderr);
     return EXIT_USAGE;
-}
-
-/* Options may stand before and after the command. */
-static bool read_options(int argc, char **argv, struct options *options)
-{
-    static const struct option names[] = {
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'v'}, {0}};
-    int option;
-
-    while ((option = getopt_long(argc, argv, "c:h", names, NULL)) != -1) {
-        if (option == 'c')
-            options->config_path = optarg;
-        else if (option == 'j')
-            options->json = true;
-        else if (option == 'h')
-            options->help = true;
-        else if (option == 'v')
-            options->version = true;
-        else
-            return false;
-    }
-    return true;
 }
 
 int main(int argc, char **argv)
 {
-    struct options options = {.config_path = CONFIG_PATH_DEFAULT};
+    static struct tool_options options = {.config_path = CONFIG_PATH_DEFAULT};
     enum exit_code code;
 
     if (!read_options(argc, argv, &options))

@@ -9,6 +9,8 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cmd/lookup_name.h"
+#include "cmd/verdict.h"
 #include "config/config.h"
 #include "delivery/delivery.h"
 #include "os/notify.h"
@@ -46,6 +48,7 @@ struct daemon {
     struct spool *spool;
     struct queue *queue;
     struct delivery *delivery;
+    struct dns *dns;
     struct service *service;
     struct draft_store store;
     char *spool_directory;
@@ -116,10 +119,53 @@ static void reopen_log(struct daemon *daemon, const struct config *config)
         close(fd);
 }
 
+/* NULL without an error where nobody's name is looked up. */
+static int make_resolver(const struct config *config, struct dns_resolver **resolver, struct error *error)
+{
+    const struct dns_settings settings = lookup_name_settings(config);
+
+    *resolver = NULL;
+    if (!config->dns.is_needed)
+        return 0;
+    *resolver = dns_resolver_create(&settings, error);
+    return *resolver ? 0 : -1;
+}
+
+/* The resolver may be NULL: what was used before stays, for sessions that began with it. */
+static int use_resolver(struct daemon *daemon, const struct config *config, struct dns_resolver *resolver,
+                        struct error *error)
+{
+    if (!resolver)
+        return 0;
+    LOG_INFO("names", log_cstr("resolver", config->dns.resolver.length > 0 ? config->dns.resolver.data : "system"),
+             log_bool("dnssec", dns_resolver_validates(resolver)));
+    return dns_use(daemon->dns, &resolver, error);
+}
+
+/* All or nothing. */
+static int apply(struct daemon *daemon, const struct config *config, struct error *error)
+{
+    struct dns_resolver *resolver;
+    struct queue_settings settings;
+
+    if (make_resolver(config, &resolver, error) != 0)
+        return -1;
+    if (service_apply(daemon->service, config, error) != 0) {
+        dns_resolver_destroy(&resolver);
+        return -1;
+    }
+    /* Without the thread names are unknown, which grants nothing. */
+    if (use_resolver(daemon, config, resolver, error) != 0)
+        LOG_ERROR("names-failed", log_error(error));
+    queue_settings_from(config, &settings);
+    queue_set_settings(daemon->queue, &settings);
+    reopen_log(daemon, config);
+    return 0;
+}
+
 static void reload(struct daemon *daemon)
 {
     const struct config *config;
-    struct queue_settings settings;
     struct error error;
 
     notify_reloading();
@@ -127,12 +173,13 @@ static void reload(struct daemon *daemon)
     if (!config) {
         LOG_ERROR("reload-failed", log_cstr("file", daemon->config_path),
                   log_cstr("reason", "the configuration has errors; the running one is kept"));
-    } else if (service_apply(daemon->service, config, &error) != 0) {
+    } else if (!verdict_permits(config, false)) {
+        LOG_ERROR("reload-failed", log_cstr("file", daemon->config_path),
+                  log_cstr("reason", "it would be an open relay; the running configuration is kept"));
+    } else if (apply(daemon, config, &error) != 0) {
         LOG_ERROR("reload-failed", log_cstr("file", daemon->config_path), log_error(&error));
     } else {
-        queue_settings_from(config, &settings);
-        queue_set_settings(daemon->queue, &settings);
-        reopen_log(daemon, config);
+        verdict_log(config);
         LOG_INFO("reloaded", log_cstr("file", daemon->config_path));
     }
     if (config)
@@ -275,6 +322,14 @@ static int create_parts(struct daemon *daemon, const struct config *config, stru
     return 0;
 }
 
+static int start_names(struct daemon *daemon, const struct config *config, struct error *error)
+{
+    struct dns_resolver *resolver;
+
+    daemon->dns = dns_create();
+    return make_resolver(config, &resolver, error) != 0 ? -1 : use_resolver(daemon, config, resolver, error);
+}
+
 static int start_loops(struct daemon *daemon, struct error *error)
 {
     for (size_t i = 0; i < daemon->loop_count; i++)
@@ -289,9 +344,10 @@ static int start(struct daemon *daemon, const struct config *config, struct erro
 
     if (create_loops(daemon, config, error) != 0 || open_log(daemon, config, error) != 0 ||
         bind_and_drop(daemon, config, error) != 0 || create_parts(daemon, config, error) != 0 ||
-        open_spool(daemon, error) != 0 || start_loops(daemon, error) != 0)
+        open_spool(daemon, error) != 0 || start_names(daemon, config, error) != 0 || start_loops(daemon, error) != 0)
         return -1;
-    service_open(daemon->service, &daemon->store);
+    verdict_log(config);
+    service_open(daemon->service, &daemon->store, daemon->dns);
     buf_init(&addresses, LOG_LINE_BYTES_MAX);
     service_append_addresses(daemon->service, &addresses);
     LOG_INFO("ready", log_cstr("version", POSTERN_VERSION), log_str("addresses", buf_str(&addresses)),
@@ -343,6 +399,7 @@ static bool stop(struct daemon *daemon)
 
 static void end_loops(struct daemon *daemon)
 {
+    dns_destroy(&daemon->dns); /* lookups of sessions that have ended go home to their loops */
     for (size_t i = 0; i < daemon->loop_count; i++) {
         loop_stop(daemon->loops[i]);
         loop_join(daemon->loops[i]);
@@ -429,6 +486,8 @@ static int run(struct daemon *daemon)
 
     prepare_process(daemon);
     config = load_config(daemon->config_path, true);
+    if (config && !verdict_permits(config, true))
+        config_release(&config);
     if (!config) {
         fprintf(stderr, "posternd: %s: not started\n", daemon->config_path);
         return EXIT_CONFIGURATION;

@@ -98,6 +98,54 @@ void build_delivery(struct build *b)
     b->config->timeouts = timeouts.timeouts;
 }
 
+/* ADDRESS or ADDRESS@PORT. */
+static bool is_resolver(struct str text)
+{
+    struct cidr_address address;
+    struct str rest = text;
+    uint64_t port = 53;
+
+    return cidr_parse_address(str_split(&rest, '@'), &address) &&
+           (!rest.data || (str_to_u64(rest, &port) && port > 0 && port <= UINT16_MAX));
+}
+
+/* A proxy is known before anybody could look up its name. */
+static void check_proxies(struct build *b, const struct settings_server *settings, const struct config_server *server)
+{
+    if (server->proxies && policy_client_list_has_domain(server->proxies))
+        config_errors_add(b->errors, &settings->proxy_protocol.from->place,
+                          "servers.%.*s.proxy-protocol.from: a proxy is known by its address alone; name addresses or "
+                          "networks instead of domain:",
+                          STR_ARG(server->name));
+}
+
+void build_dns(struct build *b)
+{
+    const struct settings_dns *s = &b->settings->dns;
+    struct config_dns *dns = &b->config->dns;
+
+    if (s->resolver.length > 0 && !is_resolver(s->resolver))
+        config_errors_add(
+            b->errors, build_key_place(s->head.node, "resolver"),
+            "dns.resolver: wants ADDRESS or ADDRESS@PORT, as in 192.0.2.53 or 127.0.0.1@5353, not \"%.*s\"",
+            STR_ARG(s->resolver));
+    *dns = (struct config_dns){
+        .resolver = build_copy(b, s->resolver),
+        .timeout_ms = s->timeout_ms,
+        .dnssec = (enum config_dnssec)s->dnssec,
+        .received_names = s->received_names,
+        .is_needed = s->received_names,
+    };
+    for (size_t i = 0; i < b->config->server_count; i++) {
+        const struct config_server *server = &b->config->servers[i];
+        const struct policy_client_list *connect = server->policy ? server->policy->connect : NULL;
+
+        check_proxies(b, &((const struct settings_server *)b->settings->servers.items)[i], server);
+        dns->is_needed = dns->is_needed || (connect && policy_client_list_has_domain(connect)) ||
+                         (server->policy && policy_client_list_has_domain(server->policy->relay));
+    }
+}
+
 /* ---- warnings ---- */
 
 static void warn_domains(struct build *b)
@@ -128,31 +176,13 @@ static void warn_domains(struct build *b)
                            "there is no local domain: addresses without a domain, postmaster among them, are refused");
 }
 
-static void warn_servers(struct build *b)
-{
-    for (size_t i = 0; i < policy_server_count(b->model); i++) {
-        const struct policy_server *server = policy_server_at(b->model, i);
-        struct config_place place = {server->relay_rule.file, server->relay_rule.line, 0};
-
-        if (server->relay_mode == POLICY_LIST_EXCEPT)
-            config_errors_warn(b->errors, &place, "relay-except",
-                               "%s: everyone who is not listed may relay through this server", server->relay_rule.path);
-    }
-}
-
 static void warn_connectors(struct build *b)
 {
     bool has_route_for_all = false;
 
     for (size_t i = 0; i < policy_connector_count(b->model); i++) {
         const struct policy_connector *connector = policy_connector_at(b->model, i);
-        struct config_place place = {connector->allow_relay_rule.file, connector->allow_relay_rule.line, 0};
 
-        if (connector->allow_relay)
-            config_errors_warn(b->errors, &place, "connector-overrides",
-                               "%s: anyone may relay to this connector's address spaces, whatever the servers' relay "
-                               "restrictions are",
-                               connector->allow_relay_rule.path);
         for (size_t j = 0; j < connector->space_count && connector->server_count == 0; j++)
             has_route_for_all = has_route_for_all || connector->spaces[j].domain.length == 0;
     }
@@ -175,6 +205,5 @@ void build_warnings(struct build *b)
                            "hostname: \"%.*s\" is not fully qualified; set one like mail.contoso.test",
                            STR_ARG(b->config->hostname));
     warn_domains(b);
-    warn_servers(b);
     warn_connectors(b);
 }

@@ -48,7 +48,11 @@ void build_servers(struct build *b);
 void build_connectors(struct build *b); /* after build_servers */
 void build_delivery(struct build *b);
 
-/* What is allowed and may surprise. After the model is finished, without errors. */
+/* What can only be seen when all lists are read. After the model is finished. */
+void build_relay_checks(struct build *b);
+void build_dns(struct build *b);
+/* What is allowed and may surprise; the latter, of relaying. After the proof is made, without errors. */
 void build_warnings(struct build *b);
+void build_relay_warnings(struct build *b);
 
 #endif

@@ -2,6 +2,7 @@
 /* Client entries, user entries, and the named lists of the former. */
 #include "base/mem.h"
 #include "config/build.h"
+#include "mail/domain.h"
 
 #include <errno.h>
 
@@ -16,6 +17,7 @@ struct build_list {
     const struct schema_named *named;
     struct policy_client_list *list;
     enum list_state state;
+    unsigned height; /* of the lists below it, itself included */
 };
 
 /* One reading of entries into a list. */
@@ -25,6 +27,7 @@ struct entries {
     const char *path;
     size_t count;
     unsigned depth;
+    unsigned height; /* of what has been read so far */
 };
 
 static void read_named_list(struct build *b, struct build_list *list, const struct config_place *place, unsigned depth);
@@ -45,7 +48,34 @@ static void add_reference(struct entries *e, struct str name, const struct confi
         return;
     }
     read_named_list(b, other, place, e->depth + 1);
+    if (other->height >= e->height)
+        e->height = other->height + 1;
     policy_client_list_add_list(e->list, other->list, build_rule(b, place, "%s[%zu]", e->path, e->count));
+}
+
+static void add_certificate(struct entries *e, struct str hex, const struct config_place *place)
+{
+    unsigned char sha256[32];
+
+    if (!policy_parse_certificate(hex, sha256))
+        config_errors_add(e->b->errors, place, "%s[%zu]: wants cert: and the SHA-256 of the certificate, 64 hex digits",
+                          e->path, e->count);
+    else
+        policy_client_list_add_certificate(e->list, sha256, build_rule(e->b, place, "%s[%zu]", e->path, e->count));
+}
+
+static void add_domain(struct entries *e, struct str text, const struct config_place *place)
+{
+    char name[DOMAIN_TEXT_BYTES];
+    size_t length = domain_normalize(text, name);
+
+    if (length == 0)
+        config_errors_add(e->b->errors, place,
+                          "%s[%zu]: domain:%.*s has no domain name; domain:NAME is NAME and every name below it",
+                          e->path, e->count, STR_ARG(str_take(text, 80)));
+    else
+        policy_client_list_add_domain(e->list, str_make(name, length),
+                                      build_rule(e->b, place, "%s[%zu]", e->path, e->count));
 }
 
 static void add_entry(struct entries *e, struct str text, const struct config_place *place)
@@ -62,15 +92,9 @@ static void add_entry(struct entries *e, struct str text, const struct config_pl
     if (str_starts_with(text, STR("list:")))
         add_reference(e, str_skip(text, 5), place);
     else if (str_starts_with(text, STR("domain:")))
-        config_errors_add(b->errors, place,
-                          "%s[%zu]: domain: entries need verified host names, which are not available in "
-                          "this version; name addresses or networks",
-                          e->path, e->count);
+        add_domain(e, str_skip(text, 7), place);
     else if (str_starts_with(text, STR("cert:")))
-        config_errors_add(b->errors, place,
-                          "%s[%zu]: cert: entries need TLS, which is not available in this version; name "
-                          "addresses or networks",
-                          e->path, e->count);
+        add_certificate(e, str_skip(text, 5), place);
     else if (cidr_parse_network(text, &range, &error) == 0)
         policy_client_list_add_network(e->list, &range, build_rule(b, place, "%s[%zu]", e->path, e->count));
     else
@@ -146,7 +170,7 @@ static void read_list_value(struct entries *e, const struct config_node *value)
 static void read_named_list(struct build *b, struct build_list *list, const struct config_place *place, unsigned depth)
 {
     char path[BUILD_PATH_BYTES];
-    struct entries e = {.b = b, .list = list->list, .path = path, .depth = depth};
+    struct entries e = {.b = b, .list = list->list, .path = path, .depth = depth, .height = 1};
 
     if (list->state != LIST_UNREAD)
         return;
@@ -158,6 +182,10 @@ static void read_named_list(struct build *b, struct build_list *list, const stru
     list->state = LIST_READING;
     read_list_value(&e, list->named->value);
     list->state = LIST_READ;
+    list->height = e.height;
+    /* One that was read before, from above, is not seen by the depth. */
+    if (e.height > LIST_DEPTH_MAX)
+        config_errors_add(b->errors, place, "%s: lists are nested more than %d deep", path, LIST_DEPTH_MAX);
 }
 
 void build_lists(struct build *b)
@@ -168,7 +196,7 @@ void build_lists(struct build *b)
     if (!lists)
         abort(); /* bounded by the number of nodes */
     for (size_t i = 0; i < b->settings->lists.count; i++) {
-        lists[i] = (struct build_list){&names[i], policy_client_list_create(b->model), LIST_UNREAD};
+        lists[i] = (struct build_list){&names[i], policy_client_list_create(b->model), LIST_UNREAD, 0};
         hash_table_put(&b->lists, names[i].name, &lists[i]);
     }
     for (size_t i = 0; i < b->settings->lists.count; i++)

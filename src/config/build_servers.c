@@ -47,6 +47,19 @@ static void check_client_rule(struct server_builder *sb, const struct settings_c
                           "%s.%s.only: is empty, which would let nobody; name who may, or remove it", sb->path, key);
 }
 
+/* At connection there is no TLS yet. In a named list, which relaying may use too, they just don't match. */
+static void refuse_certificates(struct server_builder *sb, const struct config_node *node, const char *key)
+{
+    for (size_t i = 0; node && node->type == CONFIG_NODE_LIST && i < node->list.count; i++) {
+        const struct config_node *item = node->list.items[i];
+
+        if (item->type == CONFIG_NODE_SCALAR && str_starts_with(item->text, STR("cert:")))
+            config_errors_add(sb->b->errors, &item->place,
+                              "%s.connect.%s[%zu]: nobody can prove a certificate before TLS; use cert: in relay.only",
+                              sb->path, key, i);
+    }
+}
+
 static void build_connect(struct server_builder *sb, struct policy_server *server)
 {
     const struct settings_client_rule *rule = &sb->settings->connect;
@@ -54,6 +67,8 @@ static void build_connect(struct server_builder *sb, struct policy_server *serve
 
     snprintf(path, sizeof(path), "%s.connect", sb->path);
     check_client_rule(sb, rule, "connect", false);
+    refuse_certificates(sb, rule->only, "only");
+    refuse_certificates(sb, rule->except, "except");
     if (rule->only) {
         server->connect_mode = POLICY_LIST_ONLY;
         server->connect = client_list_at(sb, rule->only, "connect.only");
@@ -184,6 +199,8 @@ static void build_server(struct build *b, const struct settings_server *s, struc
         .limits = s->limits.limits,
         .allow_open_relay = build_copy(b, s->allow_open_relay),
     };
+    if (s->proxy_protocol.from)
+        server->proxies = client_list_at(&sb, s->proxy_protocol.from, "proxy-protocol.from");
 }
 
 /* The same address and port again, in this server or an earlier one. */

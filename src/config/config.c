@@ -17,6 +17,7 @@ struct config_object {
     atomic_uint references;
     struct arena arena;
     struct policy_model *model;
+    struct policy_proof *proof;
 };
 
 static struct config_object *object_of(const struct config *config)
@@ -40,6 +41,7 @@ void config_release(const struct config **config_pointer)
     *config_pointer = NULL;
     if (atomic_fetch_sub_explicit(&object->references, 1, memory_order_acq_rel) != 1)
         return;
+    policy_proof_destroy(&object->proof);
     policy_model_destroy(&object->model);
     arena_release(&object->arena);
     free(object);
@@ -128,10 +130,16 @@ static const struct config *build_config(const struct vfs *vfs, const char *path
     atomic_init(&object->references, 1);
     build_all(&b);
     policy_model_finish(object->model);
-    if (tree->errors->error_count == 0)
+    build_relay_checks(&b);
+    build_dns(&b);
+    if (tree->errors->error_count == 0) {
+        object->proof = policy_prove(object->model);
+        object->config.proof = object->proof;
         build_warnings(&b);
-    else
+        build_relay_warnings(&b);
+    } else {
         config_release(&config);
+    }
     hash_table_release(&b.lists);
     free(addresses);
     return config;

@@ -18,6 +18,7 @@
 #include "os/vfs.h"
 #include "policy/decide.h"
 #include "policy/model.h"
+#include "policy/prove.h"
 
 #define CONFIG_PATH_DEFAULT "/etc/postern/postern.yaml"
 
@@ -31,6 +32,7 @@ struct config_listen {
 
 enum config_bare_newline { CONFIG_BARE_NEWLINE_REJECT, CONFIG_BARE_NEWLINE_NORMALIZE };
 enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
+enum config_dnssec { CONFIG_DNSSEC_AUTO, CONFIG_DNSSEC_ON, CONFIG_DNSSEC_OFF };
 enum config_ndr_return { CONFIG_NDR_RETURN_HEADERS, CONFIG_NDR_RETURN_FULL };
 
 struct config_limits {
@@ -50,7 +52,8 @@ struct config_server {
     const struct policy_server *policy;
     const struct config_listen *listen;
     size_t listen_count;
-    struct str banner; /* "220 HOST BANNER ready at DATE"; may be empty */
+    const struct policy_client_list *proxies; /* who must begin with a PROXY header; NULL: nobody */
+    struct str banner;                        /* "220 HOST BANNER ready at DATE"; may be empty */
     enum config_bare_newline bare_newline;
     uint64_t tarpit_ms;
     struct config_limits limits;
@@ -109,6 +112,14 @@ struct config_delivery {
     uint64_t workers; /* threads for what blocks: Maildirs, name look-ups */
 };
 
+struct config_dns {
+    struct str resolver; /* ADDRESS or ADDRESS@PORT; empty: the system's */
+    uint64_t timeout_ms;
+    enum config_dnssec dnssec;
+    bool received_names;
+    bool is_needed; /* by a domain: entry of some server's lists, or for the Received lines */
+};
+
 struct config_log {
     enum log_format format;
     enum log_level level;
@@ -134,10 +145,12 @@ struct config {
     struct config_delivery delivery;
     struct config_timeouts
         timeouts; /* of connections to a `deliver:` or unresolved-recipients host: the connectors' defaults */
+    struct config_dns dns;
     struct config_log log;
     struct config_spool spool;
     uint64_t loops; /* 0: one for each core */
     const struct policy_model *policy;
+    const struct policy_proof *proof; /* who may relay, of `policy` */
 };
 
 /* What the machine says; for tests. A NULL `hostname` or `addresses` asks the system. */

@@ -24,8 +24,6 @@ static const char lacks_auth[] = "authentication";
 static const char lacks_directory[] = "the directory";
 static const char lacks_delay_notices[] = "the delay notice";
 static const char lacks_full_reports[] = "returning whole messages";
-static const char lacks_proxy[] = "the PROXY protocol";
-static const char lacks_dns[] = "the DNS client";
 static const char lacks_control[] = "the control socket";
 static const char lacks_console[] = "the console";
 static const char lacks_metrics[] = "the metrics listener";
@@ -87,7 +85,7 @@ static const struct schema_map directory_map = MAP_OF(settings_directory, direct
 
 static const struct schema_key proxy_keys[] = {
     {"from", SCHEMA_NODE, AT(settings_proxy_protocol, from), .shape = SCHEMA_SHAPE_CLIENT_ENTRIES,
-     .unavailable = lacks_proxy, .about = "Clients that speak the PROXY protocol; nobody by default."},
+     .about = "The proxies' addresses: they must begin with a PROXY header, version 1 or 2; nobody by default."},
 };
 static const struct schema_map proxy_map = MAP_OF(settings_proxy_protocol, proxy_keys);
 
@@ -108,7 +106,7 @@ static const struct schema_key tls_keys[] = {
     {"key", SCHEMA_PATH, AT(settings_tls, key), .unavailable = lacks_tls, .about = "The private key, PEM."},
     {"mode", SCHEMA_ENUM, AT(settings_tls, mode), .fallback = "none", .words = tls_modes,
      .about = "Whether TLS is offered, begins at once, or neither."},
-    {"required", SCHEMA_BOOL, AT(settings_tls, required), .fallback = "false", .unavailable = lacks_tls,
+    {"required", SCHEMA_BOOL, AT(settings_tls, required), .fallback = "false",
      .about = "Whether mail without TLS is refused."},
 };
 static const struct schema_map tls_map = MAP_OF(settings_tls, tls_keys);
@@ -312,11 +310,18 @@ static const struct schema_map delivery_map = MAP_OF(settings_delivery, delivery
 
 /* ---- the rest ---- */
 
+static const struct schema_word dnssec_words[] = {
+    {"auto", CONFIG_DNSSEC_AUTO, NULL}, {"on", CONFIG_DNSSEC_ON, NULL}, {"off", CONFIG_DNSSEC_OFF, NULL}, {0}};
+
 static const struct schema_key dns_keys[] = {
-    {"resolver", SCHEMA_TEXT, AT(settings_dns, resolver), .fallback = "", .maximum = 64, .unavailable = lacks_dns,
-     .about = "ADDRESS[@PORT] of the resolver to ask; by default the system's."},
-    {"timeout", SCHEMA_DURATION, AT(settings_dns, timeout_ms), .fallback = "5s", .maximum = MINUTE,
-     .unavailable = lacks_dns, .about = "How long an answer may take."},
+    {"resolver", SCHEMA_TEXT, AT(settings_dns, resolver), .fallback = "", .maximum = 64,
+     .about = "ADDRESS or ADDRESS@PORT of the resolver to ask; by default those of /etc/resolv.conf."},
+    {"timeout", SCHEMA_DURATION, AT(settings_dns, timeout_ms), .fallback = "5s", .minimum = 10, .maximum = MINUTE,
+     .about = "How long finding a client's verified host name may take in all."},
+    {"dnssec", SCHEMA_ENUM, AT(settings_dns, dnssec), .fallback = "auto", .words = dnssec_words,
+     .about = "Whether answers are validated: auto is where the trust anchor is installed and no resolver is named."},
+    {"received-names", SCHEMA_BOOL, AT(settings_dns, received_names), .fallback = "false",
+     .about = "Whether host names are looked up for the Received lines even where no domain: entry needs them."},
 };
 static const struct schema_map dns_map = MAP_OF(settings_dns, dns_keys);
 

@@ -155,6 +155,8 @@ struct settings_dns {
     struct schema_map_head head;
     struct str resolver;
     uint64_t timeout_ms;
+    int dnssec; /* enum config_dnssec */
+    bool received_names;
 };
 
 struct settings_control {

@@ -252,6 +252,11 @@ const struct net_address *conn_peer(const struct conn *conn)
     return &conn->peer;
 }
 
+void conn_set_peer(struct conn *conn, const struct net_address *peer)
+{
+    conn->peer = *peer;
+}
+
 const struct net_address *conn_local(const struct conn *conn)
 {
     return &conn->local;

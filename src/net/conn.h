@@ -42,6 +42,8 @@ int conn_connect(const struct net_address *peer, const struct net_address *sourc
 void conn_close(struct conn **conn);
 
 const struct net_address *conn_peer(const struct conn *conn);
+/* The peer speaks for somebody else, who is taken for it from now on. */
+void conn_set_peer(struct conn *conn, const struct net_address *peer);
 /* The address that the peer connected to. */
 const struct net_address *conn_local(const struct conn *conn);
 int conn_errno(const struct conn *conn);

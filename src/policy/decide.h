@@ -72,14 +72,21 @@ struct policy_decision {
         *domain; /* RCPT: the entry of `domains` that matched; the default one for own literals */
 };
 
-/* Every step on the way to a decision, for `explain`. Steps beyond the maximum are not kept. */
+/*
+ * Every step on the way to a decision, for `explain`: what was found, and the rule that it was found in. The last step of each
+ * stage is the reply, "CODE ENHANCED TEXT". Steps beyond the maximum are not kept; texts beyond theirs are cut.
+ */
 #define POLICY_TRACE_STEPS_MAX  64
-#define POLICY_TRACE_TEXT_BYTES 192
+#define POLICY_TRACE_TEXT_BYTES 1024
 struct policy_trace_step {
-    const struct policy_rule *rule; /* may be NULL */
+    enum policy_stage stage;
+    bool is_reply;
+    const struct policy_rule *rule;  /* may be NULL */
+    const struct policy_rule *inner; /* the entry of a named list that `rule` stands for, or NULL */
     char text[POLICY_TRACE_TEXT_BYTES];
 };
 struct policy_trace {
+    enum policy_stage stage; /* of the steps that are added now */
     size_t count;
     struct policy_trace_step steps[POLICY_TRACE_STEPS_MAX];
 };

@@ -111,10 +111,19 @@ const struct policy_domain *policy_model_add_domain(struct policy_model *model, 
         model->wildcard_domain_octets_max = domain->name.length;
     if (domain->is_default)
         model->default_domain = &node->domain;
-    node->next = model->first_domain;
-    model->first_domain = node;
+    if (model->last_domain)
+        model->last_domain->next = node;
+    else
+        model->first_domain = node;
+    model->last_domain = node;
     model->domain_count++;
     return &node->domain;
+}
+
+static void mark_asked(const struct policy_client_list *list)
+{
+    if (list)
+        ((struct policy_client_list *)(uintptr_t)list)->is_asked = true;
 }
 
 const struct policy_server *policy_model_add_server(struct policy_model *model, const struct policy_server *server)
@@ -130,6 +139,9 @@ const struct policy_server *policy_model_add_server(struct policy_model *model, 
     }
     copy = policy_model_alloc(model, sizeof(*copy));
     *copy = *server;
+    mark_asked(copy->relay);
+    mark_asked(copy->connect);
+    mark_asked(copy->own_addresses);
     model->servers[model->server_count++] = copy;
     hash_table_put(&model->servers_by_name, copy->name, copy);
     return copy;
@@ -192,9 +204,15 @@ const struct policy_connector *policy_model_add_connector(struct policy_model *m
 
 void policy_model_finish(struct policy_model *model)
 {
+    size_t mark = 0;
+
     assert(!model->finished);
     for (struct policy_client_list *list = model->client_lists; list; list = list->next)
         policy_client_list_finish(list);
+    /* One that only other lists name is asked through those. */
+    for (struct policy_client_list *list = model->client_lists; list; list = list->next)
+        if (list->is_asked || !list->is_nested)
+            policy_client_list_gather(list, ++mark);
     model->finished = true;
 }
 

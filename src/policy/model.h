@@ -140,8 +140,17 @@ void policy_client_list_add_network(struct policy_client_list *list, const struc
 void policy_client_list_add_domain(struct policy_client_list *list, struct str name, struct policy_rule rule);
 void policy_client_list_add_certificate(struct policy_client_list *list, const unsigned char sha256[32],
                                         struct policy_rule rule);
-void policy_client_list_add_list(struct policy_client_list *list, const struct policy_client_list *other,
+void policy_client_list_add_list(struct policy_client_list *list, struct policy_client_list *other,
                                  struct policy_rule rule);
+
+/* What follows `cert:`, 64 hex digits: false if it is anything else. */
+bool policy_parse_certificate(struct str hex, unsigned char sha256[32]);
+/* After policy_model_finish: whether neither it nor a list that it names has an entry, so that nobody is named. At connection
+ * certificates don't count. */
+bool policy_client_list_is_empty(const struct policy_client_list *list, bool with_certificates);
+/* Whether such an entry is `domain:`, and `cert:`. */
+bool policy_client_list_has_domain(const struct policy_client_list *list);
+bool policy_client_list_has_certificate(const struct policy_client_list *list);
 
 /* Names are at most POLICY_USER_NAME_BYTES_MAX long and compared without case (ASCII). */
 #define POLICY_USER_NAME_BYTES_MAX 255
@@ -176,6 +185,9 @@ enum policy_known {
 /* Whether a recipient exists in `domain`, its own entry (an alias is resolved here). An ALLOWED domain with recipients: any
  * knows everybody. postmaster of a local domain is always known. */
 enum policy_known policy_recipient_known(const struct policy_domain *domain, const struct address *recipient);
+
+/* Whether a domain that lists its recipients (POLICY_RECIPIENTS_LIST) lists postmaster. */
+bool policy_domain_lists_postmaster(const struct policy_domain *domain);
 
 #define POLICY_ROUTE_CONNECTORS_MAX 8
 

@@ -11,39 +11,67 @@
 /* A list's answer, and a lookup's (relay-behaviour.md section 2, "Terms"). */
 enum policy_match { POLICY_MATCH_NO, POLICY_MATCH_UNKNOWN, POLICY_MATCH_YES };
 
-struct policy_match_result {
-    enum policy_match match;
-    const struct policy_rule *rule;  /* the entry that answers yes or unknown, as the asked list names it */
-    const struct policy_rule *inner; /* the entry of the named list behind it, or NULL */
+enum policy_entry_type { POLICY_ENTRY_NETWORK, POLICY_ENTRY_DOMAIN, POLICY_ENTRY_CERTIFICATE, POLICY_ENTRY_LIST };
+
+/* One entry of a client list, in the order of the configuration: its position is its rank when several match. */
+struct policy_client_entry {
+    enum policy_entry_type type;
+    unsigned network_bits; /* NETWORK: of 128, as the address is carried */
+    struct policy_rule rule;
+    union {
+        struct str name; /* DOMAIN: normal form; CERTIFICATE: the SHA-256, 32 bytes */
+        const struct policy_client_list *list;
+    };
 };
 
+struct policy_match_result {
+    enum policy_match match;
+    const struct policy_rule *rule;          /* the entry that answers yes or unknown, as the asked list names it */
+    const struct policy_rule *inner;         /* the entry of the named list behind it, or NULL */
+    const struct policy_client_entry *entry; /* client lists: the entry itself, of the named list if there is one */
+    const struct policy_user_entry *user;    /* user lists: the entry */
+};
+
+struct policy_user_entry {
+    bool is_group;
+    struct str name; /* as written */
+    struct policy_rule rule;
+};
+
+/* A named list in a list, however deep: the position is that of the entry by which it is first reached. */
 struct policy_sublist {
     const struct policy_client_list *list;
-    struct policy_rule rule;
+    size_t position;
 };
 
 struct policy_client_list {
     struct policy_model *model;
     struct policy_client_list *next;
-    struct cidr_set networks; /* numbers into `rules` */
-    struct policy_rule *rules;
-    size_t rule_count;
-    size_t rule_capacity;
-    struct hash_table domains; /* name to rule */
-    const struct policy_rule *first_domain;
-    struct hash_table certificates; /* SHA-256 to rule */
-    struct policy_sublist *sublists;
+    struct policy_client_entry *entries;
+    size_t entry_count;
+    size_t entry_capacity;
+    struct cidr_set networks;       /* address to position */
+    struct hash_table domains;      /* name to position + 1 */
+    struct hash_table certificates; /* SHA-256 to position + 1 */
+    size_t first_domain;            /* its position; SIZE_MAX: none */
+    bool is_nested;                 /* some list names it */
+    bool is_asked;                  /* a server has it as its own */
+    struct policy_sublist
+        *sublists; /* each once, in rising order of position; of asked and of free-standing lists only */
     size_t sublist_count;
     size_t sublist_capacity;
+    size_t mark; /* while sublists are gathered */
 };
 
 struct policy_user_list {
     struct policy_model *model;
     struct policy_user_list *next;
     struct policy_rule rule;
-    struct hash_table users;  /* name in lower case to rule */
+    struct policy_user_entry *entries;
+    size_t entry_count;
+    size_t entry_capacity;
+    struct hash_table users;  /* name in lower case to position + 1 */
     struct hash_table groups; /* the same */
-    const struct policy_rule *first_group;
 };
 
 /* All address spaces for one name, cheapest first. */
@@ -72,7 +100,8 @@ struct policy_model {
     struct hash_table domains;          /* name to policy_domain_node */
     struct hash_table wildcard_domains; /* what follows "*." to policy_domain_node */
     size_t wildcard_domain_octets_max;
-    struct policy_domain_node *first_domain;
+    struct policy_domain_node *first_domain; /* in the configuration's order */
+    struct policy_domain_node *last_domain;
     size_t domain_count;
     const struct policy_domain *default_domain;
     struct policy_server **servers;
@@ -100,6 +129,8 @@ struct policy_match_result policy_user_list_match(const struct policy_user_list 
                                                   const struct policy_facts *facts);
 bool policy_user_list_is_empty(const struct policy_user_list *list);
 void policy_client_list_finish(struct policy_client_list *list);
+/* After all lists are finished; `mark` is a number that no other call has. */
+void policy_client_list_gather(struct policy_client_list *list, size_t mark);
 void policy_client_list_release(struct policy_client_list *list);
 void policy_user_list_release(struct policy_user_list *list);
 
@@ -117,7 +148,18 @@ struct policy_domain_class {
 struct policy_domain_class policy_classify_domain(const struct policy_model *model, const struct policy_server *server,
                                                   const struct address *address);
 
+/* c of MAIL: whether a user is kept from submitting. */
+struct policy_match_result policy_submit_refusal(const struct policy_facts *facts);
+
+/* All do nothing without a trace. `rule` may be NULL. */
 void policy_trace_add(struct policy_trace *trace, const struct policy_rule *rule, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+void policy_trace_reply(struct policy_trace *trace, const struct policy_decision *decision);
+/* How `list`, the list of `about` ("who may relay"), answered for the client. */
+void policy_trace_client_list(struct policy_trace *trace, const struct policy_client_list *list,
+                              const struct policy_rule *list_rule, const char *about, const struct policy_facts *facts,
+                              const struct policy_match_result *result);
+/* "PREFIX, by user:NAME"; nothing if the entry is unknown. */
+void policy_trace_user(struct policy_trace *trace, const struct policy_match_result *result, const char *text);
 
 #endif

@@ -129,6 +129,13 @@ enum policy_known policy_recipient_known(const struct policy_domain *entry, cons
     return hash_table_get(&node->known, full) ? POLICY_KNOWN : POLICY_UNKNOWN;
 }
 
+bool policy_domain_lists_postmaster(const struct policy_domain *domain)
+{
+    const struct policy_domain_node *node = (const struct policy_domain_node *)(const void *)domain;
+
+    return hash_table_get(&node->known, STR("postmaster@")) != NULL;
+}
+
 /* For a literal of mail that no present server took: an address of any of them is our own. */
 static struct policy_domain_class classify_for_route(const struct policy_model *model, struct str server_name,
                                                      const struct address *recipient)

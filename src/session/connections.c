@@ -52,28 +52,63 @@ static struct str client_key(const struct net_address *address, unsigned char ke
     return str_make((const char *)key, 16);
 }
 
-bool connections_add(struct connections *connections, const struct net_address *address, uint64_t total_max,
-                     uint64_t per_client_max)
+/* Under the mutex. */
+static bool count_client(struct connections *connections, const struct net_address *address, uint64_t per_client_max)
 {
     unsigned char key_bytes[16];
     struct str key = client_key(address, key_bytes);
-    struct client *client;
-    bool added = false;
+    struct client *client = hash_table_get(&connections->clients, key);
+
+    if ((client ? client->count : 0) >= per_client_max)
+        return false;
+    if (!client) {
+        client = mem_alloc(sizeof(*client));
+        memcpy(client->key, key_bytes, sizeof(client->key));
+        hash_table_put(&connections->clients, str_make((const char *)client->key, sizeof(client->key)), client);
+    }
+    client->count++;
+    return true;
+}
+
+bool connections_add(struct connections *connections, const struct net_address *address, uint64_t total_max,
+                     uint64_t per_client_max)
+{
+    bool added;
 
     pthread_mutex_lock(&connections->mutex);
-    client = hash_table_get(&connections->clients, key);
-    if (connections->total < total_max && (client ? client->count : 0) < per_client_max) {
-        if (!client) {
-            client = mem_alloc(sizeof(*client));
-            memcpy(client->key, key_bytes, sizeof(client->key));
-            hash_table_put(&connections->clients, str_make((const char *)client->key, sizeof(client->key)), client);
-        }
-        client->count++;
-        connections->total++;
-        added = true;
-    }
+    added = connections->total < total_max && count_client(connections, address, per_client_max);
+    connections->total += added;
     pthread_mutex_unlock(&connections->mutex);
     return added;
+}
+
+bool connections_add_nameless(struct connections *connections, uint64_t total_max)
+{
+    bool added;
+
+    pthread_mutex_lock(&connections->mutex);
+    added = connections->total < total_max;
+    connections->total += added;
+    pthread_mutex_unlock(&connections->mutex);
+    return added;
+}
+
+bool connections_name(struct connections *connections, const struct net_address *address, uint64_t per_client_max)
+{
+    bool counted;
+
+    pthread_mutex_lock(&connections->mutex);
+    counted = count_client(connections, address, per_client_max);
+    pthread_mutex_unlock(&connections->mutex);
+    return counted;
+}
+
+void connections_remove_nameless(struct connections *connections)
+{
+    pthread_mutex_lock(&connections->mutex);
+    assert(connections->total > 0);
+    connections->total--;
+    pthread_mutex_unlock(&connections->mutex);
 }
 
 void connections_remove(struct connections *connections, const struct net_address *address)

@@ -18,6 +18,13 @@ bool connections_add(struct connections *connections, const struct net_address *
                      uint64_t per_client_max);
 /* Ends one that was added. */
 void connections_remove(struct connections *connections, const struct net_address *client);
+
+/* A connection from a proxy counts towards the total only, until its client is known: from connections_name on it is as one that was added for
+ * that client. false: the limit is reached, and nothing has changed. */
+bool connections_add_nameless(struct connections *connections, uint64_t total_max);
+bool connections_name(struct connections *connections, const struct net_address *client, uint64_t per_client_max);
+void connections_remove_nameless(struct connections *connections);
+
 uint64_t connections_count(struct connections *connections);
 
 #endif

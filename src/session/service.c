@@ -6,6 +6,7 @@
 #include "net/activation.h"
 #include "net/listener.h"
 #include "session/connections.h"
+#include "session/proxied.h"
 #include "session/session.h"
 
 #include <pthread.h>
@@ -61,7 +62,10 @@ struct visit {
     struct list_link link;
     struct service_loop *home;
     struct connections *connections;
+    int fd;
+    bool is_nameless; /* from a proxy that has not said for whom: it is counted as nobody's */
     struct session_options options;
+    struct fiber *fiber; /* its own */
     struct session *session;
 };
 
@@ -71,6 +75,7 @@ struct service {
     const struct config *config;
     size_t visit_count;
     const struct draft_store *store;
+    struct dns *dns;
     bool is_open;
     struct list_link listeners;
     struct list_link states;
@@ -85,7 +90,10 @@ static void visit_over(struct visit *visit)
     struct service *service = visit->home->service;
 
     list_remove(&visit->link);
-    connections_remove(visit->connections, &visit->options.peer);
+    if (visit->is_nameless)
+        connections_remove_nameless(visit->connections);
+    else
+        connections_remove(visit->connections, &visit->options.client);
     free(visit);
     pthread_mutex_lock(&service->mutex);
     if (--service->visit_count == 0)
@@ -93,30 +101,67 @@ static void visit_over(struct visit *visit)
     pthread_mutex_unlock(&service->mutex);
 }
 
-static void visit_main(void *argument)
-{
-    struct visit *visit = argument;
-
-    visit->session = session_create(&visit->options);
-    if (visit->session) {
-        if (visit->home->stopping)
-            session_stop(visit->session);
-        session_run(visit->session);
-    }
-    visit_over(visit);
-}
-
 /* Without a session: whoever gets this costs nothing more. */
-static void turn_away(int fd, const struct config *config)
+static void turn_away(int fd, const struct config *config, const struct config_server *server,
+                      const struct net_address *client)
 {
-    char text[512];
+    char text[512], ip[NET_ADDRESS_TEXT_BYTES];
     int length = snprintf(text, sizeof(text), "421 4.3.2 %.*s Service not available, too many connections\r\n",
                           STR_ARG(config->hostname));
 
+    LOG_WARNING("turned-away", log_str("server", server->name), log_str("client", net_address_format_ip(client, ip)),
+                log_cstr("reason", "too many connections"));
     if (length > 0 && send(fd, text, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
         /* It is gone already. */
     }
-    close(fd);
+}
+
+/* Reads the PROXY header. false: the connection is not served. */
+static bool learn_client(struct visit *visit)
+{
+    struct session_options *options = &visit->options;
+    const struct config_server *server = options->server;
+    struct proxy_header header;
+    char text[NET_ADDRESS_TEXT_BYTES];
+    const char *problem;
+
+    if (visit->home->stopping)
+        return false;
+    problem = proxied_receive(options->conn, &header);
+    if (problem) {
+        LOG_INFO("proxy-refused", log_str("server", server->name),
+                 log_str("proxy", net_address_format_ip(&options->client, text)), log_cstr("reason", problem));
+        return false;
+    }
+    if (!header.has_client)
+        return true;
+    if (!connections_name(visit->connections, &header.client, server->limits.connections_per_client_max)) {
+        turn_away(visit->fd, options->config, server, &header.client);
+        return false;
+    }
+    visit->is_nameless = false;
+    options->client = header.client;
+    conn_set_peer(options->conn, &header.client);
+    return true;
+}
+
+static void visit_main(void *argument)
+{
+    struct visit *visit = argument;
+    struct session_options *options = &visit->options;
+
+    visit->fiber = fiber_current();
+    options->conn = conn_create(visit->fd, &options->client);
+    if (options->conn && (!visit->is_nameless || learn_client(visit))) {
+        visit->session = session_create(options);
+        if (visit->home->stopping)
+            session_stop(visit->session);
+        session_run(visit->session);
+    } else {
+        conn_close(&options->conn);
+        config_release(&options->config);
+    }
+    visit_over(visit);
 }
 
 /* A connection that has just been accepted, and what it meets. */
@@ -134,20 +179,28 @@ static bool visit_start(const struct arrival *arrival)
     struct service *service = arrival->slot->owner->service;
     struct connections *connections = arrival->state->connections;
     const struct config_limits *limits = &arrival->server->limits;
+    bool is_nameless = proxied_is_proxy(arrival->config, arrival->server, &arrival->peer);
     struct visit *visit;
 
-    if (!connections_add(connections, &arrival->peer, limits->connections_max, limits->connections_per_client_max))
+    if (is_nameless ? !connections_add_nameless(connections, limits->connections_max)
+                    : !connections_add(connections, &arrival->peer, limits->connections_max,
+                                       limits->connections_per_client_max))
         return false;
     visit = mem_alloc(sizeof(*visit));
     visit->home = arrival->slot->home;
     visit->connections = connections;
+    visit->fd = arrival->fd;
+    visit->is_nameless = is_nameless;
     visit->options = (struct session_options){.store = service->store,
+                                              .dns = service->dns,
                                               .config = arrival->config,
                                               .server = arrival->server,
-                                              .fd = arrival->fd,
-                                              .peer = arrival->peer};
+                                              .client = arrival->peer};
     if (fiber_start(visit_main, visit) != 0) {
-        connections_remove(connections, &arrival->peer);
+        if (is_nameless)
+            connections_remove_nameless(connections);
+        else
+            connections_remove(connections, &arrival->peer);
         free(visit);
         return false;
     }
@@ -163,22 +216,17 @@ static void on_accepted(void *context, int fd, const struct net_address *peer)
     struct slot *slot = context;
     struct service *service = slot->owner->service;
     struct arrival arrival = {.slot = slot, .fd = fd, .peer = *peer};
-    char text[NET_ADDRESS_TEXT_BYTES];
 
     pthread_mutex_lock(&service->mutex);
     arrival.config = config_retain(service->config);
     arrival.state = slot->owner->state;
     pthread_mutex_unlock(&service->mutex);
     arrival.server = config_find_server(arrival.config, str_from_cstr(arrival.state->name));
-    if (!arrival.server) { /* a reload has just removed it */
-        close(fd);
-    } else if (visit_start(&arrival)) {
-        return; /* the session has the reference */
-    } else {
-        LOG_WARNING("turned-away", log_str("server", arrival.server->name),
-                    log_str("client", net_address_format_ip(peer, text)), log_cstr("reason", "too many connections"));
-        turn_away(fd, arrival.config);
-    }
+    if (arrival.server && visit_start(&arrival))
+        return;         /* the session has the descriptor and the reference */
+    if (arrival.server) /* else a reload has just removed it */
+        turn_away(fd, arrival.config, arrival.server, peer);
+    close(fd);
     config_release(&arrival.config);
 }
 
@@ -425,9 +473,10 @@ int service_apply(struct service *service, const struct config *config, struct e
     return 0;
 }
 
-void service_open(struct service *service, const struct draft_store *store)
+void service_open(struct service *service, const struct draft_store *store, struct dns *dns)
 {
     service->store = store;
+    service->dns = dns;
     service->is_open = true;
     open_listeners_to_clients(service);
 }
@@ -444,6 +493,8 @@ static void on_stop_task(struct loop_task *task)
 
         if (visit->session)
             session_stop(visit->session);
+        else if (visit->fiber)
+            fiber_cancel(visit->fiber);
     }
 }
 

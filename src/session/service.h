@@ -10,6 +10,7 @@
 #define POSTERN_SESSION_SERVICE_H
 
 #include "config/config.h"
+#include "net/dns.h"
 #include "session/draft.h"
 
 struct service;
@@ -23,8 +24,8 @@ void service_destroy(struct service **service);
  */
 int service_apply(struct service *service, const struct config *config, struct error *error);
 
-/* Begins to accept. The store outlives the service. */
-void service_open(struct service *service, const struct draft_store *store);
+/* Begins to accept. The store outlives the service, and `dns` all sessions. */
+void service_open(struct service *service, const struct draft_store *store, struct dns *dns);
 
 /* The addresses that it listens on, with the ports that the system chose, separated by spaces. */
 void service_append_addresses(const struct service *service, struct buf *out);

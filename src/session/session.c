@@ -4,19 +4,25 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "loop/fiber.h"
+#include "loop/loop.h"
 #include "mail/received.h"
 #include "os/clock.h"
-
-#include <unistd.h>
+#include "session/client_name.h"
 
 /* All texts of a transaction: the largest allowed number of recipients with DSN parameters. */
 #define SESSION_TRANSACTION_BYTES_MAX (SPOOL_ENVELOPE_BYTES_MAX - 65536)
+
+/* FILE:LINE in a log line; a longer path is cut. */
+#define SESSION_RULE_AT_BYTES 1024
+/* What the Received line alone waits for a host name, once a session. */
+#define SESSION_TRACE_NAME_WAIT_MS 200
 
 /* Between MAIL and the end of the message; an idle session has none. */
 struct transaction {
     struct arena arena;
     struct address sender;
     struct envelope envelope;
+    const struct policy_rule **rules; /* of each recipient: what let it in */
     size_t recipient_capacity;
     struct draft *draft;
     spool_id id;
@@ -31,7 +37,9 @@ struct session {
     struct fiber *fiber;
     struct smtp_server_settings settings;
     struct policy_facts facts;
-    struct str helo; /* heap */
+    struct client_name name;
+    bool trace_waited; /* SESSION_TRACE_NAME_WAIT_MS have been spent */
+    struct str helo;   /* heap */
     bool is_esmtp;
     bool stopping;
     char client_text[NET_ADDRESS_TEXT_BYTES];
@@ -56,6 +64,38 @@ static void log_refusal(const struct session *session, const struct policy_decis
              log_cstr("rule", decision->rule ? decision->rule->path : ""));
 }
 
+/* A decision taken without the name stands, whatever the name turns out to be, unless it defers; but a local sender is refused where
+ * nobody says yes for the client. */
+static bool needs_name(const struct session *session, const struct policy_decision *decision)
+{
+    if (!client_name_is_pending(&session->name))
+        return false;
+    return decision->verdict == POLICY_DEFER ||
+           (decision->verdict == POLICY_REJECT &&
+            decision->rule == &session->server->policy->anonymous_local_sender_rule);
+}
+
+/* Waits for the client's host name if, and only if, the decision depends on it. */
+static void decide(struct session *session, enum policy_stage stage, struct policy_decision *decision)
+{
+    policy_decide(session->config->policy, stage, &session->facts, decision, NULL);
+    if (!needs_name(session, decision))
+        return;
+    client_name_settle(&session->name, &session->facts, DEADLINE_NEVER);
+    policy_decide(session->config->policy, stage, &session->facts, decision, NULL);
+}
+
+/* Unknown is no, so that an answer of yes needs no name. */
+static bool grants_relay(struct session *session)
+{
+    if (policy_grants_relay(&session->facts))
+        return true;
+    if (!policy_client_list_has_domain(session->server->policy->relay) || !client_name_is_pending(&session->name))
+        return false;
+    client_name_settle(&session->name, &session->facts, DEADLINE_NEVER);
+    return policy_grants_relay(&session->facts);
+}
+
 /* ---- greeting ---- */
 
 static void on_connected(void *context, struct smtp_reply *reply)
@@ -63,7 +103,7 @@ static void on_connected(void *context, struct smtp_reply *reply)
     struct session *session = context;
     struct policy_decision decision;
 
-    policy_decide(session->config->policy, POLICY_STAGE_CONNECT, &session->facts, &decision, NULL);
+    decide(session, POLICY_STAGE_CONNECT, &decision);
     if (decision.verdict == POLICY_ACCEPT) {
         reply->code = 220;
         return;
@@ -83,9 +123,7 @@ static void on_hello(void *context, struct str name, bool is_esmtp)
 
 static bool on_is_trusted(void *context)
 {
-    struct session *session = context;
-
-    return policy_grants_relay(&session->facts);
+    return grants_relay(context);
 }
 
 /* ---- the envelope ---- */
@@ -102,6 +140,7 @@ static void on_reset(void *context)
     session->facts.recipient = NULL;
     draft_release(&transaction->draft);
     free(transaction->envelope.recipients);
+    free(transaction->rules);
     arena_release(&transaction->arena);
     free(transaction);
 }
@@ -129,8 +168,6 @@ static void open_transaction(struct session *session, const struct command_mail 
         envelope->flags |= ENVELOPE_RET_FULL;
     if (mail->dsn_return == DSN_RETURN_HEADERS)
         envelope->flags |= ENVELOPE_RET_HEADERS;
-    if (policy_grants_relay(&session->facts))
-        envelope->flags |= ENVELOPE_RELAY_GRANTED;
     session->transaction = transaction;
 }
 
@@ -140,7 +177,7 @@ static void on_mail(void *context, const struct command_mail *mail, struct smtp_
     struct policy_decision decision;
 
     session->facts.sender = &mail->sender;
-    policy_decide(session->config->policy, POLICY_STAGE_MAIL, &session->facts, &decision, NULL);
+    decide(session, POLICY_STAGE_MAIL, &decision);
     session->facts.sender = NULL;
     reply_from_decision(reply, &decision);
     if (decision.verdict != POLICY_ACCEPT) {
@@ -180,12 +217,15 @@ static bool add_recipient(struct transaction *transaction, const struct command_
         transaction->recipient_capacity = transaction->recipient_capacity ? transaction->recipient_capacity * 2 : 2;
         envelope->recipients =
             mem_resize_array(envelope->recipients, transaction->recipient_capacity, sizeof(envelope->recipients[0]));
+        transaction->rules =
+            mem_resize_array(transaction->rules, transaction->recipient_capacity, sizeof(transaction->rules[0]));
     }
     if (envelope->recipient_count == 0 && decision->rule) {
         envelope->rule = str_from_cstr(decision->rule->path);
         if (decision->rule->file)
             envelope->rule_at = arena_printf(&transaction->arena, "%s:%u", decision->rule->file, decision->rule->line);
     }
+    transaction->rules[envelope->recipient_count] = decision->rule;
     envelope->recipients[envelope->recipient_count++] = recipient;
     return true;
 }
@@ -197,7 +237,7 @@ static void on_rcpt(void *context, const struct command_rcpt *rcpt, struct smtp_
 
     session->facts.recipient = &rcpt->recipient;
     session->facts.recipient_known = ask_directory(session);
-    policy_decide(session->config->policy, POLICY_STAGE_RCPT, &session->facts, &decision, NULL);
+    decide(session, POLICY_STAGE_RCPT, &decision);
     session->facts.recipient = NULL;
     reply_from_decision(reply, &decision);
     if (decision.verdict != POLICY_ACCEPT) {
@@ -212,13 +252,14 @@ static void on_verify(void *context, const struct address *address, struct smtp_
 {
     struct session *session = context;
     struct policy_server without_lookup = *session->server->policy;
-    struct policy_facts facts = session->facts;
     struct policy_decision decision;
 
     without_lookup.lookup = POLICY_LOOKUP_AFTER_ACCEPT;
-    facts.server = &without_lookup;
-    facts.recipient = address;
-    policy_decide(session->config->policy, POLICY_STAGE_RCPT, &facts, &decision, NULL);
+    session->facts.server = &without_lookup;
+    session->facts.recipient = address;
+    decide(session, POLICY_STAGE_RCPT, &decision);
+    session->facts.recipient = NULL;
+    session->facts.server = session->server->policy;
     reply_from_decision(reply, &decision);
     if (decision.verdict == POLICY_ACCEPT)
         smtp_reply_set(reply, 252, "2.1.5", "Cannot VRFY user, but will take message for <%.*s>",
@@ -226,6 +267,16 @@ static void on_verify(void *context, const struct address *address, struct smtp_
 }
 
 /* ---- the message ---- */
+
+/* Empty if there is none, or if it is not known by now. */
+static struct str name_for_trace(struct session *session)
+{
+    if (client_name_is_pending(&session->name) && !session->trace_waited) {
+        session->trace_waited = true;
+        client_name_settle(&session->name, &session->facts, loop_now_ms() + SESSION_TRACE_NAME_WAIT_MS);
+    }
+    return session->facts.client_name_state == POLICY_NAME_VERIFIED ? session->facts.client_name : STR("");
+}
 
 static void on_message_begin(void *context, struct smtp_reply *reply)
 {
@@ -244,6 +295,7 @@ static void on_message_begin(void *context, struct smtp_reply *reply)
     envelope->arrived_at_ms = clock_real_ms();
     facts = (struct received_facts){
         .helo = session->helo,
+        .client_name = name_for_trace(session),
         .client_ip = client_text(session),
         .host = session->config->hostname,
         .id = message_id_format(transaction->id, id_text),
@@ -270,20 +322,43 @@ static void on_message_data(void *context, struct str piece)
     draft_append(session->transaction->draft, piece);
 }
 
+/* The first recipient stands in the line of the message; what let each of the others in, in one of its own. */
+static void log_recipient(const struct session *session, struct str id, size_t index)
+{
+    const struct policy_rule *rule = session->transaction->rules[index];
+    char at[SESSION_RULE_AT_BYTES] = "";
+
+    if (rule && rule->file)
+        snprintf(at, sizeof(at), "%s:%u", rule->file, rule->line);
+    LOG_INFO("recipient", log_str("id", id), log_str("to", session->transaction->envelope.recipients[index].address),
+             log_cstr("rule", rule ? rule->path : ""), log_cstr("rule_at", at));
+}
+
 static void log_received(const struct session *session)
 {
     const struct transaction *transaction = session->transaction;
     const struct envelope *envelope = &transaction->envelope;
     char id_text[MESSAGE_ID_TEXT_BYTES];
+    struct str id = message_id_format(transaction->id, id_text);
 
-    LOG_INFO("received", log_str("id", message_id_format(transaction->id, id_text)),
-             log_str("server", envelope->server), log_str("client", envelope->client), log_str("helo", envelope->helo),
-             log_str("from", envelope->sender), log_str("to", envelope->recipients[0].address),
-             log_u64("recipients", envelope->recipient_count), log_u64("size", draft_body_bytes(transaction->draft)),
-             log_str("message_id", envelope->message_id), log_str("rule", envelope->rule));
+    LOG_INFO("received", log_str("id", id), log_str("server", envelope->server), log_str("client", envelope->client),
+             log_str("client_name",
+                     session->facts.client_name_state == POLICY_NAME_VERIFIED ? session->facts.client_name : STR("")),
+             log_str("helo", envelope->helo), log_str("from", envelope->sender),
+             log_str("to", envelope->recipients[0].address), log_u64("recipients", envelope->recipient_count),
+             log_u64("size", draft_body_bytes(transaction->draft)), log_str("message_id", envelope->message_id),
+             log_str("rule", envelope->rule), log_str("rule_at", envelope->rule_at));
+    for (size_t i = 1; i < envelope->recipient_count; i++)
+        log_recipient(session, id, i);
 }
 
-static void complete_envelope(const struct session *session, const struct header_scan *scan)
+/* Reports return a whole message to those only who may relay, and ask for it. */
+static bool may_get_full_report(struct session *session, const struct envelope *envelope)
+{
+    return envelope->flags & ENVELOPE_RET_FULL ? grants_relay(session) : policy_grants_relay(&session->facts);
+}
+
+static void complete_envelope(struct session *session, const struct header_scan *scan)
 {
     struct transaction *transaction = session->transaction;
     struct envelope *envelope = &transaction->envelope;
@@ -296,6 +371,8 @@ static void complete_envelope(const struct session *session, const struct header
         envelope->message_id = message_id;
     if (draft_has_8bit(transaction->draft))
         envelope->flags |= ENVELOPE_8BITMIME;
+    if (may_get_full_report(session, envelope))
+        envelope->flags |= ENVELOPE_RELAY_GRANTED;
 }
 
 static void on_message_end(void *context, struct smtp_reply *reply)
@@ -370,15 +447,12 @@ struct session *session_create(const struct session_options *options)
     session->store = options->store;
     session->config = options->config;
     session->server = options->server;
-    session->conn = conn_create(options->fd, &options->peer);
-    if (!session->conn) {
-        config_release(&session->config);
-        free(session);
-        return NULL;
-    }
-    net_address_format_ip(&options->peer, session->client_text);
+    session->conn = options->conn;
+    net_address_format_ip(&options->client, session->client_text);
     session->facts.server = session->server->policy;
-    memcpy(session->facts.client.bytes, options->peer.ip, sizeof(session->facts.client.bytes));
+    memcpy(session->facts.client.bytes, options->client.ip, sizeof(session->facts.client.bytes));
+    client_name_begin(&session->name, options->dns, session->config, session->server, &options->client,
+                      &session->facts);
     fill_settings(session);
     return session;
 }
@@ -396,6 +470,7 @@ void session_run(struct session *session)
     if (!session->stopping)
         smtp_server_run(&session->smtp, &options);
     conn_close(&session->conn);
+    client_name_end(&session->name);
     free((char *)(uintptr_t)session->helo.data);
     config_release(&session->config);
     free(session);

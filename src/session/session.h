@@ -8,17 +8,19 @@
 
 #include "config/config.h"
 #include "net/conn.h"
+#include "net/dns.h"
 #include "session/draft.h"
 #include "smtp/server.h"
 
 struct session;
 
 struct session_options {
-    const struct draft_store *store;    /* outlives the session */
+    const struct draft_store *store; /* outlives the session, as dns does */
+    struct dns *dns;
     const struct config *config;        /* a reference that the session releases */
     const struct config_server *server; /* of it */
-    int fd;                             /* the session's from here on */
-    struct net_address peer;
+    struct conn *conn;                  /* the session's from here on */
+    struct net_address client;          /* the connection's peer, or whom a proxy speaks for */
 };
 
 /* On the loop that will run it. */

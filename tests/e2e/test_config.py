@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from harness.client import deliver, letter, token
 from harness.limits import WAIT_S
 from harness.postern import ROOT, program
 from harness.settings import base, merge, to_yaml
@@ -64,6 +65,10 @@ BAD = {
     "bad-port": ('"127.0.0.1:0"', '"127.0.0.1:65536"', "9:14", ["65536"]),
     "bad-enum": ("type: local", "type: lokal", "6:25", ["lokal", "local"]),
     "missing-default": (", default: true", "", None, ["default"]),
+    "two-defaults": ("servers:", "  fabrikam.test: {{ type: local, default: true }}\nservers:", "7:42", ["default", "contoso.test"]),
+    "bad-domain-entry": ("[10.1.0.0/16]", '["domain:*.contoso.test"]', "10:21", ["domain:NAME"]),
+    "proxy-by-name": ("    relay:", '    proxy-protocol: {{ from: ["domain:contoso.test"] }}\n    relay:', "10:29", ["address"]),
+    "bad-resolver": ("servers:", "dns: {{ resolver: 127.0.0.1:53 }}\nservers:", "7:18", ["ADDRESS@PORT"]),
     "dangling-alias": ("servers:", "  contoso.example: {{ type: alias, of: nowhere.test }}\nservers:", "7:39", ["nowhere.test"]),
     "dangling-list": ("[10.1.0.0/16]", '["list:office"]', "10:21", ["office"]),
     "dangling-scope": ('"127.0.0.1:2526"]', '"127.0.0.1:2526"], servers: [inside]', None, ["inside"]),
@@ -116,6 +121,70 @@ def test_unreadable_file(tmp_path):
     assert result.returncode == 3
     assert str(path) in result.stdout + result.stderr
     assert start(path).returncode == 78
+
+
+def write_cycle(path, text):
+    path.write_text(text + "include: [one.yaml]\n")
+    (path.parent / "one.yaml").write_text("include: [two.yaml]\n")
+    (path.parent / "two.yaml").write_text("include: [one.yaml]\n")
+
+
+def write_huge(path, text):
+    path.write_bytes(text.encode() + b"# padding\n" * (50 * 1024 * 1024 // 10))
+
+
+# How a file comes to be that nobody would write, but a broken disk, program or attacker does; and words of what is said to it.
+HOSTILE = {
+    "cycle-of-includes": (write_cycle, ["one.yaml", "itself"]),
+    "itself": (lambda path, text: path.write_text(text + "include: [postern.yaml]\n"), ["itself"]),
+    "missing-include": (lambda path, text: path.write_text(text + "include: [no-such.yaml]\n"), ["no-such.yaml"]),
+    "directory": (lambda path, text: (path.unlink(missing_ok=True), path.mkdir()), ["directory"]),
+    "50-megabytes": (write_huge, ["8 MiB"]),
+    "deep-nesting": (lambda path, text: path.write_text(text + "lists: " + "[" * 100000 + "]" * 100000 + "\n"), ["deep"]),
+    "deep-maps": (lambda path, text: path.write_text(text + "delivery:\n" + "".join(" " * n + "a:\n" for n in range(1, 400))), []),
+    "invalid-utf-8": (lambda path, text: path.write_bytes(text.encode() + b"log: { to: /tmp/\xff\xfe }\n"), ["UTF-8"]),
+    "nul": (lambda path, text: path.write_bytes(text.encode() + b"log: { to: a\0b }\n"), []),
+    "bomb": (lambda path, text: path.write_text(
+        text + "lists:\n  a: &a [1, 1]\n" + "".join(f"  {chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(20))),
+             ["nchor"]),
+    "empty": (lambda path, text: path.write_text(""), ["servers"]),
+    "binary": (lambda path, text: path.write_bytes(bytes(range(256)) * 64), []),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_file(tmp_path, name):
+    """Each gets a clear message that names the file, soon, and nothing starts."""
+    write, words = HOSTILE[name]
+    path = tmp_path / "postern.yaml"
+    write(path, good(tmp_path))
+    _, result = check(tmp_path, None)
+    said = result.stdout + result.stderr
+    assert result.returncode == 3, said[:1000]
+    assert str(tmp_path) in said and len(said) < 100000, said[:1000]
+    for word in words:
+        assert word in said, said[:1000]
+    started = start(path)
+    assert started.returncode == 78 and str(tmp_path) in started.stderr, started.stderr[:1000]
+
+
+def test_hostile_files_at_reload(place):
+    """None of them disturbs a daemon that runs: it says why, and goes on under the configuration that it has."""
+    relay = place.postern()
+    good_text = relay.config_path.read_text()
+    for name, (write, words) in HOSTILE.items():
+        if name == "directory":
+            continue
+        write(relay.config_path, good_text)
+        since = relay.log.position()
+        assert relay.reload()["event"] == "reload-failed", name
+        said = "\n".join(event.get("text", "") for event in relay.log.find("configuration-error", since))
+        assert str(relay.directory) in said, (name, said[:1000])
+        for word in words:
+            assert word in said, (name, said[:1000])
+        deliver(relay.address(), "u@example.org", "alice@contoso.test", letter(token()))
+    relay.write_config(good_text)
+    assert relay.reload()["event"] == "reloaded"
 
 
 def test_usage():

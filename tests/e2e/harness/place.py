@@ -4,6 +4,7 @@ import pathlib
 import shutil
 import tempfile
 
+from .dns import Dns
 from .postern import Postern
 from .sink import Sink
 
@@ -15,11 +16,17 @@ class Place:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="postern-e2e-"))
         self._daemons = []
         self._sinks = []
+        self._resolvers = []
 
     def sink(self, **options):
         sink = Sink(**options)
         self._sinks.append(sink)
         return sink
+
+    def dns(self):
+        resolver = Dns()
+        self._resolvers.append(resolver)
+        return resolver
 
     def postern(self, settings=None, start=True, name="p", **options):
         daemon = Postern(self.directory / name, settings, **options)
@@ -40,6 +47,8 @@ class Place:
         for sink in self._sinks:
             sink.close()
             failures += [f"the next hop met: {fault}" for fault in sink.faults]
+        for resolver in self._resolvers:
+            resolver.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         if failures and kind is None:
             raise AssertionError("\n".join(failures))

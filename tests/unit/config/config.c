@@ -107,6 +107,12 @@ static void test_defaults(void **state)
     assert_int_equal(config->delivery.ndr.rate_per_domain.count, 60);
     assert_int_equal(config->delivery.ndr.rate.count, 600);
     assert_int_equal(config->delivery.workers, 8);
+    CHECK_STR(config->dns.resolver, "");
+    assert_int_equal(config->dns.timeout_ms, 5000);
+    assert_int_equal(config->dns.dnssec, CONFIG_DNSSEC_AUTO);
+    assert_false(config->dns.received_names);
+    assert_false(config->dns.is_needed);
+    assert_null(server->proxies);
     unload(&config);
 }
 
@@ -299,6 +305,38 @@ static void test_references(void **state)
     config_release(&config); /* NULL is nothing */
 }
 
+/* Nobody is looked up where nothing asks for it: the DNS would be told of every client, and every outage of it felt. */
+static void test_names(void **state)
+{
+    static const struct {
+        const char *text;
+        bool is_needed;
+    } cases[] = {
+        {"servers: { one: { listen: ['127.0.0.1:0'], relay: { only: ['domain:A.test'] } } }\n", true},
+        {"servers: { one: { listen: ['127.0.0.1:0'], connect: { except: [10.0.0.1, 'list:a'] } } }\n"
+         "lists: { a: ['list:b'], b: ['domain:a.test'] }\n",
+         true},
+        {"servers: { one: { listen: ['127.0.0.1:0'] } }\nlists: { b: ['domain:a.test'] }\n", false},
+        {"servers: { one: { listen: ['127.0.0.1:0'] } }\ndns: { received-names: true }\n", true},
+        {"servers: { one: { listen: ['127.0.0.1:0'], proxy-protocol: { from: ['10.0.0.1'] } } }\n", false},
+    };
+    const struct config *config;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        config = load(cases[i].text);
+        assert_int_equal(config->dns.is_needed, cases[i].is_needed);
+        unload(&config);
+    }
+    config = load("servers: { one: { listen: ['127.0.0.1:0'], proxy-protocol: { from: ['10.0.0.1'] } } }\n"
+                  "dns: { resolver: '::1@5353', timeout: 250ms, dnssec: on }\n");
+    assert_non_null(config->servers[0].proxies);
+    CHECK_STR(config->dns.resolver, "::1@5353");
+    assert_int_equal(config->dns.timeout_ms, 250);
+    assert_int_equal(config->dns.dnssec, CONFIG_DNSSEC_ON);
+    unload(&config);
+}
+
 /* A gateway for a hundred thousand domains and ten thousand networks loads. */
 static void test_large(void **state)
 {
@@ -332,7 +370,7 @@ int main(void)
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_values),
         cmocka_unit_test(test_policy),   cmocka_unit_test(test_list_file_mistake),
         cmocka_unit_test(test_warnings), cmocka_unit_test(test_references),
-        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_names),    cmocka_unit_test(test_large),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

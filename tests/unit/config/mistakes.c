@@ -20,6 +20,7 @@
     "servers:\n"                                                                                                       \
     "  one: { listen: ['127.0.0.1:2525'] }\n"
 /* The same, open for more keys of the server, which begin on line 7, column 5. */
+#define SHA256 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define SERVER                                                                                                         \
     "hostname: mail.contoso.test\n"                                                                                    \
     "domains:\n"                                                                                                       \
@@ -111,6 +112,22 @@ static const struct mistake mistakes[] = {
     {SERVER "lists: { a: { file: /nonexistent/list } }\n", 7, 21, "cannot read /nonexistent/list"},
     {SERVER "    permissions: { submit: { allow: [bob] } }\n", 7, 38, "user:NAME or group:NAME"},
     {SERVER "    permissions: { relay: { deny: ['user:'] } }\n", 7, 36, "user:NAME or group:NAME"},
+    {SERVER "    relay: { only: ['domain:a..test'] }\n", 7, 21, "domain:NAME is NAME and every name below it"},
+    {SERVER "    relay: { only: ['domain:*.a.test'] }\n", 7, 21, "domain:NAME is NAME and every name below it"},
+    {SERVER "    relay: { only: ['domain:'] }\n", 7, 21, "domain:NAME is NAME and every name below it"},
+    {SERVER "    relay: { only: ['domain:10.0.0.1'] }\n", 7, 21, "domain:NAME is NAME and every name below it"},
+    {SERVER "    proxy-protocol: { from: ['domain:a.test'] }\n", 7, 29, "known by its address alone"},
+    {SERVER "    proxy-protocol: { from: ['list:a'] }\nlists: { a: ['list:b'], b: ['domain:a.test'] }\n", 7, 29,
+     "known by its address alone"},
+    {SERVER "    proxy-protocol: { from: 10.0.0.1 }\n", 7, 29, "wants a list"},
+    /* The DNS. */
+    {GOOD "dns: { resolver: here }\n", 6, 18, "ADDRESS or ADDRESS@PORT"},
+    {GOOD "dns: { resolver: '127.0.0.1:53' }\n", 6, 18, "ADDRESS or ADDRESS@PORT"},
+    {GOOD "dns: { resolver: 127.0.0.1@0 }\n", 6, 18, "ADDRESS or ADDRESS@PORT"},
+    {GOOD "dns: { resolver: 127.0.0.1@65536 }\n", 6, 18, "ADDRESS or ADDRESS@PORT"},
+    {GOOD "dns: { resolver: '127.0.0.1@' }\n", 6, 18, "ADDRESS or ADDRESS@PORT"},
+    {GOOD "dns: { timeout: 0s }\n", 6, 17, "10ms"},
+    {GOOD "dns: { dnssec: maybe }\n", 6, 16, "auto, on"},
     /* Servers and connectors. */
     {SERVER "    addresses: [here]\n", 7, 17, "address like"},
     {SERVER "  two: { listen: ['127.0.0.1:0', '127.0.0.1:2525'] }\n", 7, 34, "taken by servers.one.listen[0]"},
@@ -133,17 +150,16 @@ static const struct mistake mistakes[] = {
     {SERVER "connectors: { c: { address-spaces: ['*'], smart-hosts: [h.test], auth: { user: u } } }\n", 7, 80,
      "not available in this version"},
     {SERVER "    tls: { mode: starttls }\n", 7, 18, "not available in this version"},
-    {SERVER "    tls: { required: true }\n", 7, 22, "not available in this version"},
     {SERVER "    tls: { certificate: c.pem }\n", 7, 25, "not available in this version"},
     {SERVER "    auth: { mechanisms: [PLAIN] }\n", 7, 25, "not available in this version"},
-    {SERVER "    proxy-protocol: { from: [10.0.0.1] }\n", 7, 29, "not available in this version"},
-    {SERVER "    relay: { only: ['domain:a.test'] }\n", 7, 21, "not available in this version"},
-    {SERVER "    relay: { only: ['cert:00'] }\n", 7, 21, "not available in"},
     {GOOD "delivery: { delay-notice: 12h }\n", 6, 27, "not available in this version"},
     {GOOD "delivery: { ndr: { return: full } }\n", 6, 28, "not available in this version"},
+    {SERVER "    relay: { only: ['cert:00'] }\n", 7, 21, "64 hex digits"},
+    {SERVER "    connect: { only: ['cert:" SHA256 "'] }\n", 7, 23, "before TLS"},
+    {SERVER "    relay: { except: ['list:none'] }\nlists: { none: [] }\n", 7, 0, "would let everyone"},
+    {SERVER "    connect: { except: ['list:none'] }\nlists: { none: ['list:no'], no: [] }\n", 7, 0, "lists are empty"},
     {GOOD "directory: { backend: sqlite }\n", 6, 23, "not available in this version"},
     {GOOD "directory: { ldap: { url: 'ldaps://h' } }\n", 6, 27, "not available in this version"},
-    {GOOD "dns: { resolver: 127.0.0.1 }\n", 6, 18, "not available in this version"},
     {GOOD "control: { socket-group: postern }\n", 6, 26, "not available in this version"},
     {GOOD "console: { listen: '127.0.0.1:8025' }\n", 6, 20, "not available in this version"},
     {GOOD "metrics: { listen: '127.0.0.1:9725' }\n", 6, 20, "not available in this version"},

@@ -449,13 +449,121 @@ static void test_trace(void **state)
     policy_model_finish(w->model);
     rcpt_to(w, "x@a.partner.test");
     policy_decide(w->model, POLICY_STAGE_RCPT, &w->facts, &w->decision, &trace);
-    assert_true(trace.count >= 2);
-    assert_non_null(strstr(trace.steps[1].text, "overrides every relay restriction"));
-    assert_string_equal(trace.steps[trace.count - 1].text, "accept: 250 2.1.5 x@a.partner.test");
-    assert_string_equal(trace.steps[trace.count - 1].rule->path, "connectors.partners.allow-relay");
+    assert_int_equal(trace.count, 3);
+    assert_non_null(strstr(trace.steps[0].text, "the connector partners is for this domain"));
+    assert_string_equal(trace.steps[0].rule->path, "connectors.partners.address-spaces[0]");
+    assert_non_null(strstr(trace.steps[1].text, "OVERRIDES every relay restriction of the server internet"));
+    assert_true(trace.steps[2].is_reply);
+    assert_string_equal(trace.steps[2].text, "250 2.1.5 x@a.partner.test");
+    assert_string_equal(trace.steps[2].rule->path, "connectors.partners.allow-relay");
+    assert_int_equal(trace.steps[2].stage, POLICY_STAGE_RCPT);
     for (int i = 0; i < 200; i++)
         policy_decide(w->model, POLICY_STAGE_RCPT, &w->facts, &w->decision, &trace);
     assert_int_equal(trace.count, POLICY_TRACE_STEPS_MAX);
+    assert_true(trace.steps[POLICY_TRACE_STEPS_MAX - 1].is_reply);
+}
+
+static const struct policy_trace_step *last_finding(struct world *w, struct policy_trace *trace, const char *client)
+{
+    assert_true(cidr_parse_address(str_from_cstr(client), &w->facts.client));
+    trace->count = 0;
+    policy_decide(w->model, POLICY_STAGE_RCPT, &w->facts, &w->decision, trace);
+    assert_true(trace->count >= 2 && trace->steps[trace->count - 1].is_reply);
+    return &trace->steps[trace->count - 2];
+}
+
+/* `explain` is read by people who have never seen the list: it must say which entry, of which list, and what about the client. */
+static void test_trace_of_lists(void **state)
+{
+    struct world *w = *state;
+    static struct policy_trace trace;
+    struct policy_client_list *office = policy_client_list_create(w->model);
+    const struct policy_trace_step *step;
+
+    add_network(office, w, "10.1.0.0/16", "lists.office[0]");
+    policy_client_list_add_domain(office, text(w, "branch.test"), rule(w, "lists.office[1]"));
+    policy_client_list_add_list(w->relay, office, rule(w, "servers.internet.relay.only[0]"));
+    add_network(w->relay, w, "192.0.2.7", "servers.internet.relay.only[1]");
+    policy_model_finish(w->model);
+    rcpt_to(w, "v@example.net");
+    step = last_finding(w, &trace, "10.1.2.3");
+    assert_string_equal(step->text, "the list of who may relay names the client: 10.1.2.3 is in 10.1.0.0/16");
+    assert_string_equal(step->rule->path, "servers.internet.relay.only[0]");
+    assert_string_equal(step->inner->path, "lists.office[0]");
+    step = last_finding(w, &trace, "192.0.2.7");
+    assert_string_equal(step->text, "the list of who may relay names the client: 192.0.2.7 stands there");
+    assert_null(step->inner);
+    step = last_finding(w, &trace, "192.0.2.8");
+    assert_non_null(strstr(step->text, "does not name the client 192.0.2.8; it has no host name"));
+    assert_string_equal(step->rule->path, "servers.internet.relay.only");
+    w->facts.client_name_state = POLICY_NAME_TEMPFAIL;
+    step = last_finding(w, &trace, "192.0.2.8");
+    assert_non_null(strstr(step->text, "domain:branch.test needs the client's host name"));
+    assert_string_equal(step->inner->path, "lists.office[1]");
+    assert_int_equal(w->decision.code, 451);
+    w->facts.client_name_state = POLICY_NAME_VERIFIED;
+    w->facts.client_name = STR("mail.branch.test");
+    step = last_finding(w, &trace, "192.0.2.8");
+    assert_non_null(strstr(step->text, "the verified host name mail.branch.test is below branch.test"));
+}
+
+/* Of the entries that match the first one decides, whatever its kind: it is the one that an administrator finds and removes. */
+static void test_first_entry_decides(void **state)
+{
+    struct world *w = *state;
+    struct policy_client_list *office = policy_client_list_create(w->model);
+
+    policy_client_list_add_domain(w->relay, text(w, "branch.test"), rule(w, "relay.only[0]"));
+    add_network(office, w, "10.1.0.0/16", "lists.office[0]");
+    policy_client_list_add_list(w->relay, office, rule(w, "relay.only[1]"));
+    add_network(w->relay, w, "10.1.2.3", "relay.only[2]");
+    policy_model_finish(w->model);
+    assert_true(cidr_parse_address(STR("10.1.2.3"), &w->facts.client));
+    rcpt_to(w, "v@example.net");
+    assert_string_equal(w->decision.rule->path, "relay.only[1]");
+    w->facts.client_name_state = POLICY_NAME_VERIFIED;
+    w->facts.client_name = STR("branch.test");
+    rcpt_to(w, "v@example.net");
+    assert_string_equal(w->decision.rule->path, "relay.only[0]");
+}
+
+/* Lists that name lists that name lists: each is asked once, however often it is named. */
+static void test_tangled_lists(void **state)
+{
+    struct world *w = *state;
+    struct policy_client_list *lists[9];
+
+    for (size_t i = 0; i < 9; i++) {
+        lists[i] = policy_client_list_create(w->model);
+        for (int copies = 0; i > 0 && copies < 20; copies++)
+            policy_client_list_add_list(lists[i], lists[i - 1], rule(w, "lists.x[0]"));
+    }
+    add_network(lists[0], w, "192.0.2.7", "lists.deepest[0]");
+    policy_client_list_add_list(w->relay, lists[8], rule(w, "relay.only[0]"));
+    policy_model_finish(w->model);
+    rcpt_to(w, "v@example.net");
+    assert_int_equal(w->decision.code, 250);
+    assert_true(cidr_parse_address(STR("192.0.2.8"), &w->facts.client));
+    rcpt_to(w, "v@example.net");
+    assert_int_equal(w->decision.code, 550);
+}
+
+/* At connection nobody has proved a certificate, even if a list that relaying uses too names one. */
+static void test_certificate_at_connection(void **state)
+{
+    struct world *w = *state;
+    static const unsigned char sha256[32] = {1, 2, 3};
+
+    policy_client_list_add_certificate(w->relay, sha256, rule(w, "lists.devices[0]"));
+    w->server.connect_mode = POLICY_LIST_ONLY;
+    w->server.connect = w->relay;
+    w->facts.has_certificate = true;
+    memcpy(w->facts.certificate_sha256, sha256, sizeof(sha256));
+    policy_model_finish(w->model);
+    decide(w, POLICY_STAGE_CONNECT);
+    assert_int_equal(w->decision.code, 554);
+    rcpt_to(w, "v@example.net");
+    assert_int_equal(w->decision.code, 250);
 }
 
 /* The longest address that the parser lets through, with the longest default domain, still gives its whole reply. */
@@ -478,9 +586,14 @@ static void test_longest_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_classic), TEST(test_classes), TEST(test_relay_only),   TEST(test_relay_except),
-        TEST(test_connect), TEST(test_mail),    TEST(test_permissions),  TEST(test_anonymous_local_sender),
-        TEST(test_lookup),  TEST(test_trace),   TEST(test_longest_text),
+        TEST(test_classic),        TEST(test_classes),
+        TEST(test_relay_only),     TEST(test_relay_except),
+        TEST(test_connect),        TEST(test_mail),
+        TEST(test_permissions),    TEST(test_anonymous_local_sender),
+        TEST(test_lookup),         TEST(test_trace),
+        TEST(test_trace_of_lists), TEST(test_first_entry_decides),
+        TEST(test_tangled_lists),  TEST(test_certificate_at_connection),
+        TEST(test_longest_text),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -100,6 +100,32 @@ static void test_ipv4_addresses_are_clients_of_their_own(void **state)
     connections_destroy(&connections);
 }
 
+/* Behind a proxy it is the client that is limited: its connections may not be taken for another's, nor all for the proxy's. */
+static void test_clients_behind_a_proxy(void **state)
+{
+    struct connections *connections = connections_create();
+    struct net_address client = parsed("192.0.2.1");
+
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        assert_true(connections_add_nameless(connections, 4));
+    assert_false(connections_add_nameless(connections, 4));
+    assert_false(add(connections, "192.0.2.2", 4, 1));
+    assert_true(connections_name(connections, &client, 2));
+    assert_true(connections_name(connections, &client, 2));
+    assert_false(connections_name(connections, &client, 2));
+    assert_int_equal(connections_count(connections), 4);
+    connections_remove_nameless(connections);
+    connections_remove_nameless(connections);
+    assert_false(add(connections, "192.0.2.1", 4, 2));
+    drop(connections, "192.0.2.1");
+    assert_true(add(connections, "192.0.2.1", 4, 2));
+    drop(connections, "192.0.2.1");
+    drop(connections, "192.0.2.1");
+    assert_int_equal(connections_count(connections), 0);
+    connections_destroy(&connections);
+}
+
 struct worker {
     struct connections *connections;
     unsigned number, added;
@@ -151,6 +177,7 @@ int main(void)
         cmocka_unit_test(test_limits_that_are_exceeded_already),
         cmocka_unit_test(test_an_ipv6_network_is_one_client),
         cmocka_unit_test(test_ipv4_addresses_are_clients_of_their_own),
+        cmocka_unit_test(test_clients_behind_a_proxy),
         cmocka_unit_test(test_many_threads),
     };
 

@@ -40,7 +40,7 @@ static void fixture_run(struct fixture *fixture)
     for (unsigned i = 0; i < LOOPS; i++)
         assert_int_equal(loop_start(fixture->loops[i], NULL), 0);
     fixture->serves = true;
-    service_open(fixture->service, &fixture->store);
+    service_open(fixture->service, &fixture->store, NULL);
 }
 
 static void fixture_stop(struct fixture *fixture, unsigned grace_ms)
