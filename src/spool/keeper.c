@@ -45,7 +45,9 @@ static struct segment *make_spare(struct shard *shard, const atomic_bool *cancel
         return NULL;
     }
     segment = make_segment(shard, shard->spool->segment_bytes, false, cancel, result);
-    atomic_store(&shard->spare_error, *result);
+    /* Kept after a success too: whoever still finds the old retry time must not be told that all is well. */
+    if (!segment)
+        atomic_store(&shard->spare_error, *result);
     atomic_store(&shard->retry_at_ms, segment ? 0 : clock_monotonic_ms() + SHARD_SPARE_RETRY_MS);
     return segment;
 }
