@@ -17,7 +17,7 @@ MAY_INCLUDE = {
     "mail": {"base"},
     "policy": {"base", "mail"},
     "config": FOUNDATION | {"mail", "policy"},
-    "directory": FOUNDATION | {"loop", "config"},
+    "directory": FOUNDATION | {"loop", "mail", "config"},
     "spool": FOUNDATION,
     "queue": FOUNDATION | {"loop", "spool"},
     "smtp": ASYNCHRONOUS | {"mail"},
@@ -30,7 +30,10 @@ MAY_INCLUDE = {
 }
 
 # Pure modules and synchronous ones must not come to wait by way of a library.
-LIBRARY_OWNERS = {"uv.h": {"loop", "net"}, "yaml.h": {"config"}, "idn2.h": {"mail"}, "unbound.h": {"net"}}
+LIBRARY_OWNERS = {
+    "uv.h": {"loop", "net"}, "yaml.h": {"config"}, "idn2.h": {"mail"}, "unbound.h": {"net"}, "seccomp.h": {"os"},
+    "gsasl.h": {"smtp", "directory"}, "sqlite3.h": {"directory"}, "crypt.h": {"directory"}, "ldap.h": {"directory"}, "openldap.h": {"directory"}, "lber.h": {"directory"}, "krb5.h": {"smtp"}, "gssapi/gssapi.h": {"smtp"},
+}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]')
 

@@ -3,13 +3,13 @@
 # Debian packages: which are needed, and how they are installed. Names hold on Debian 12 and 13.
 
 build_packages=(
-    gcc libc6-dev meson ninja-build pkg-config python3
-    libuv1-dev libyaml-dev libidn2-dev libjansson-dev libunbound-dev libcmocka-dev
+    gcc libc6-dev meson ninja-build openssl pkg-config python3
+    libuv1-dev libyaml-dev libidn2-dev libjansson-dev libunbound-dev libssl-dev libseccomp-dev libgsasl-dev libkrb5-dev libsqlite3-dev libcrypt-dev libldap-dev libcmocka-dev
 )
 test_packages=(
     clang libclang-rt-dev clang-format clang-tidy shellcheck
     python3-pytest python3-pytest-xdist python3-yaml python3-jsonschema
-    curl msmtp nmap postfix swaks
+    curl gsasl krb5-admin-server krb5-kdc krb5-user libnet-ssleay-perl msmtp nmap postfix slapd swaks
     iproute2 mandoc procps
 )
 

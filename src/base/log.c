@@ -258,6 +258,15 @@ static void init_conditions(void)
     logger.has_conditions = true;
 }
 
+void log_use(int fd, enum log_format format, enum log_level level)
+{
+    log_configure(format, level);
+    pthread_mutex_lock(&logger.mutex);
+    assert(!logger.is_running);
+    logger.fd = fd;
+    pthread_mutex_unlock(&logger.mutex);
+}
+
 void log_start(int fd, enum log_format format, enum log_level level)
 {
     sigset_t all;

@@ -64,6 +64,8 @@ static inline struct log_field log_error(const struct error *error)
 #define LOG_LINE_BYTES_MAX 4096
 #define LOG_RING_BYTES     (4u << 20)
 
+/* Lines go straight to the descriptor from here on; for what is to be said before there may be threads. */
+void log_use(int fd, enum log_format format, enum log_level level);
 /* Starts the writing thread; before it and after log_stop lines go straight to the descriptor. `fd` is not owned. */
 void log_start(int fd, enum log_format format, enum log_level level);
 /* Changes format and level while running (reload). */

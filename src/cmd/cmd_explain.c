@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* postern explain: one case through the live server's decision function, and every step of it in words. */
+#include "cmd/ask_directory.h"
 #include "cmd/lookup_name.h"
 #include "cmd/tool.h"
 #include "mail/domain.h"
@@ -17,6 +18,7 @@ struct explain {
     struct policy_question question;
     char client_name[DOMAIN_TEXT_BYTES];
     bool was_looked_up;
+    struct ask_directory asked;
     struct policy_decision decision;
     struct policy_trace trace;
 };
@@ -83,8 +85,6 @@ static enum exit_code read_question(struct explain *explain)
         if (!policy_parse_certificate(str_from_cstr(options->certificate), facts->certificate_sha256))
             return tool_usage("--cert: wants the SHA-256 of the certificate, 64 hex digits");
     }
-    facts->recipient_known =
-        POLICY_ANSWER_NO; /* as in the daemon: there is no directory yet, and an empty one knows nobody */
     facts->user = str_from_cstr(options->user);
     facts->is_authenticated = facts->user.length > 0;
     facts->groups = options->groups;
@@ -143,7 +143,7 @@ static void print_question(const struct explain *explain)
     print_clean("  authenticated as ", facts->user, "");
     for (size_t i = 0; i < facts->group_count; i++)
         print_clean(i == 0 ? ", of the groups " : ", ", facts->groups[i], "");
-    printf("\n");
+    printf(" (%s)\n", ask_directory_user_words(&explain->asked));
 }
 
 static void print_stage(const struct explain *explain, enum policy_stage stage)
@@ -272,6 +272,7 @@ enum exit_code tool_explain(const struct tool_options *options, char *const *arg
     if (explain->config)
         code = read_question(explain);
     if (code == EXIT_DONE) {
+        ask_directory(&explain->asked, explain->config, &explain->question);
         policy_explain(explain->config->policy, &explain->question, &explain->decision, &explain->trace);
         if (options->json)
             print_json(explain);
@@ -279,6 +280,7 @@ enum exit_code tool_explain(const struct tool_options *options, char *const *arg
             print_text(explain);
         code = explain->decision.verdict == POLICY_ACCEPT ? EXIT_DONE : EXIT_NO;
     }
+    ask_directory_end(&explain->asked);
     config_release(&explain->config);
     free(explain);
     return code;

@@ -14,6 +14,8 @@
      TAKES(TOOL_CLIENT_NAME_STATE) | TAKES(TOOL_CERT) | TAKES(TOOL_TLS) | TAKES(TOOL_USER) | TAKES(TOOL_GROUP) |       \
      TAKES(TOOL_FROM) | TAKES(TOOL_TO))
 
+#define TAKES_CHANGES (TAKES(TOOL_ADD) | TAKES(TOOL_REMOVE))
+
 struct command {
     const char *words[2];
     const char *parameters;
@@ -33,6 +35,29 @@ static const struct command commands[] = {
     {{"explain", NULL}, "", 0, TAKES_CASE, "decide one case, or many, and say why", tool_explain},
     {{"schema", NULL}, "", 0, 0, "print the JSON Schema of the configuration, for editors", tool_schema},
     {{"spool", "check"}, "DIR", 1, 0, "verify the spool in DIR, offline; changes nothing", tool_spool_check},
+    {{"user", "add"}, "NAME", 1, TAKES(TOOL_GROUP) | TAKES(TOOL_NO_PASSWORD), "add a user", tool_user_add},
+    {{"user", "passwd"}, "NAME", 1, TAKES(TOOL_NO_PASSWORD), "give a user another password", tool_user_passwd},
+    {{"user", "delete"}, "NAME", 1, 0, "delete a user", tool_user_delete},
+    {{"user", "disable"}, "NAME", 1, 0, "let a user sign in no more", tool_user_disable},
+    {{"user", "enable"}, "NAME", 1, 0, "let a user sign in again", tool_user_enable},
+    {{"user", "list"}, "", 0, 0, "list the users", tool_user_list},
+    {{"user", "groups"}, "NAME", 1, TAKES_CHANGES, "show or change a user's groups", tool_user_groups},
+    {{"user", "addresses"}, "NAME", 1, TAKES_CHANGES, "... the addresses it may send from too", tool_user_addresses},
+    {{"user", "certificates"},
+     "NAME",
+     1,
+     TAKES_CHANGES,
+     "... the TLS certificates that prove it",
+     tool_user_certificates},
+    {{"user", "hash"}, "NAME", 1, 0, "print a user's line for a directory of the kind file", tool_user_hash},
+    {{"recipient", "add"},
+     "ADDRESS",
+     1,
+     TAKES(TOOL_TO) | TAKES(TOOL_LIST_OWNER) | TAKES(TOOL_REPLACE),
+     "make an address known: a mailbox, alias, list or pattern",
+     tool_recipient_add},
+    {{"recipient", "delete"}, "ADDRESS", 1, 0, "make an address unknown", tool_recipient_delete},
+    {{"recipient", "list"}, "", 0, 0, "list the recipients", tool_recipient_list},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
@@ -46,7 +71,7 @@ static void print_help(FILE *out)
         snprintf(words, sizeof(words), "%s%s%s%s%s", commands[i].words[0], commands[i].words[1] ? " " : "",
                  commands[i].words[1] ? commands[i].words[1] : "", commands[i].parameters[0] ? " " : "",
                  commands[i].parameters);
-        fprintf(out, "  %-18s %s\n", words, commands[i].about);
+        fprintf(out, "  %-24s %s\n", words, commands[i].about);
     }
     fprintf(out,
             "\n  -c FILE            the configuration (default %s)\n"
@@ -59,6 +84,14 @@ static void print_help(FILE *out)
             "  --client-name NAME --client-name-state verified|none|unverified|tempfail\n"
             "  --tls --cert SHA256 --user NAME --group NAME...\n"
             "  --batch            questions as JSON lines on the standard input, answers as JSON lines\n"
+            "\nuser: the embedded directory's; a password is asked for, or the first line of the standard input\n"
+            "  --group GROUP...   add: the groups that it is in\n"
+            "  --no-password      add, passwd: it can't sign in with one\n"
+            "  --add VALUE... --remove VALUE...   groups, addresses, certificates\n"
+            "\nrecipient add:\n"
+            "  --to ADDRESS,...   what an alias or a list stands for\n"
+            "  --list-owner ADDRESS   who gets the reports about what the list sends on\n"
+            "  --replace          instead of what is known\n"
             "\nExit: 0 done or yes, 1 no, 2 usage, 3 could not. See postern(1).\n",
             CONFIG_PATH_DEFAULT);
 }
@@ -85,6 +118,11 @@ static const struct option option_names[] = {
     {"group", required_argument, NULL, OF_COMMAND(TOOL_GROUP)},
     {"from", required_argument, NULL, OF_COMMAND(TOOL_FROM)},
     {"to", required_argument, NULL, OF_COMMAND(TOOL_TO)},
+    {"add", required_argument, NULL, OF_COMMAND(TOOL_ADD)},
+    {"remove", required_argument, NULL, OF_COMMAND(TOOL_REMOVE)},
+    {"list-owner", required_argument, NULL, OF_COMMAND(TOOL_LIST_OWNER)},
+    {"replace", no_argument, NULL, OF_COMMAND(TOOL_REPLACE)},
+    {"no-password", no_argument, NULL, OF_COMMAND(TOOL_NO_PASSWORD)},
     {0},
 };
 
@@ -95,6 +133,16 @@ static bool add_group(struct tool_options *options, const char *name)
         return false;
     }
     options->groups[options->group_count++] = str_from_cstr(name);
+    return true;
+}
+
+static bool add_value(struct tool_values *values, enum tool_option option, const char *value)
+{
+    if (values->count == TOOL_VALUES_MAX) {
+        tool_usage("--%s: there are more than %d", option == TOOL_ADD ? "add" : "remove", TOOL_VALUES_MAX);
+        return false;
+    }
+    values->items[values->count++] = str_from_cstr(value);
     return true;
 }
 
@@ -111,17 +159,24 @@ static bool set_option(struct tool_options *options, enum tool_option option, co
         [TOOL_USER] = &options->user,
         [TOOL_FROM] = &options->from,
         [TOOL_TO] = &options->to,
+        [TOOL_LIST_OWNER] = &options->list_owner,
+    };
+    bool *flags[TOOL_OPTION_COUNT] = {
+        [TOOL_BATCH] = &options->batch,
+        [TOOL_TLS] = &options->tls,
+        [TOOL_REPLACE] = &options->replace,
+        [TOOL_NO_PASSWORD] = &options->no_password,
     };
 
     options->seen |= 1u << option;
     if (texts[option])
         *texts[option] = value;
-    else if (option == TOOL_BATCH)
-        options->batch = true;
-    else if (option == TOOL_TLS)
-        options->tls = true;
-    else
+    else if (flags[option])
+        *flags[option] = true;
+    else if (option == TOOL_GROUP)
         return add_group(options, value);
+    else
+        return add_value(option == TOOL_ADD ? &options->added : &options->removed, option, value);
     return true;
 }
 
@@ -176,7 +231,8 @@ static enum exit_code run_command(const struct command *command, const struct to
     unsigned foreign = options->seen & ~command->takes;
 
     if (foreign)
-        return tool_usage("\"%s\" takes no --%s", command->words[0], option_name(__builtin_ctz(foreign)));
+        return tool_usage("\"%s%s%s\" takes no --%s", command->words[0], command->words[1] ? " " : "",
+                          command->words[1] ? command->words[1] : "", option_name(__builtin_ctz(foreign)));
     if (argument_count != command->parameter_count)
         return tool_usage("\"%s\" takes %d arguments, not %d", command->words[0], command->parameter_count,
                           argument_count);

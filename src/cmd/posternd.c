@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cmd/confine.h"
 #include "cmd/lookup_name.h"
 #include "cmd/verdict.h"
 #include "config/config.h"
@@ -39,6 +40,7 @@
 
 struct daemon {
     const char *config_path;
+    struct confinement *confinement;
     int log_fd;
     struct loop *loops[LOOPS_MAX];
     size_t loop_count;
@@ -49,7 +51,9 @@ struct daemon {
     struct queue *queue;
     struct delivery *delivery;
     struct dns *dns;
+    struct tls_tickets *tickets;
     struct service *service;
+    struct runtime *first_runtime; /* until the service opens */
     struct draft_store store;
     char *spool_directory;
     char *badmail_directory;
@@ -79,13 +83,13 @@ static void log_messages(const struct config_errors *errors, bool to_stderr)
     }
 }
 
-static const struct config *load_config(const char *path, bool starting)
+static const struct config *load_config(struct daemon *daemon, bool starting)
 {
     const struct config *config = NULL;
     struct config_errors errors;
 
     config_errors_init(&errors);
-    if (config_load(vfs_system(), path, NULL, &config, &errors) != 0)
+    if (config_load(confinement_vfs(daemon->confinement), daemon->config_path, NULL, &config, &errors) != 0)
         config = NULL;
     log_messages(&errors, starting);
     config_errors_release(&errors);
@@ -142,25 +146,45 @@ static int use_resolver(struct daemon *daemon, const struct config *config, stru
     return dns_use(daemon->dns, &resolver, error);
 }
 
+/* What the configuration asks for, with the directory of before if it is the same. */
+static int make_runtime(struct daemon *daemon, const struct config *config, struct runtime **runtime,
+                        struct error *error)
+{
+    struct runtime *before = service_runtime(daemon->service);
+    int result = runtime_create(config, daemon->tickets, runtime, error);
+
+    if (result == 0 && runtime_open_directory(*runtime, before, daemon->disk_pool, error) != 0) {
+        runtime_release(runtime);
+        result = -1;
+    }
+    runtime_release(&before);
+    return result;
+}
+
 /* All or nothing. */
 static int apply(struct daemon *daemon, const struct config *config, struct error *error)
 {
-    struct dns_resolver *resolver;
+    struct dns_resolver *resolver = NULL;
+    struct runtime *runtime = NULL;
     struct queue_settings settings;
+    int result = -1;
 
-    if (make_resolver(config, &resolver, error) != 0)
-        return -1;
-    if (service_apply(daemon->service, config, error) != 0) {
-        dns_resolver_destroy(&resolver);
-        return -1;
-    }
+    if (confinement_reaches(daemon->confinement, config, error) != 0 ||
+        make_runtime(daemon, config, &runtime, error) != 0 || make_resolver(config, &resolver, error) != 0 ||
+        service_apply(daemon->service, runtime, error) != 0)
+        goto done;
+    result = 0;
     /* Without the thread names are unknown, which grants nothing. */
     if (use_resolver(daemon, config, resolver, error) != 0)
         LOG_ERROR("names-failed", log_error(error));
+    resolver = NULL; /* the dns has it */
     queue_settings_from(config, &settings);
     queue_set_settings(daemon->queue, &settings);
     reopen_log(daemon, config);
-    return 0;
+done:
+    dns_resolver_destroy(&resolver);
+    runtime_release(&runtime);
+    return result;
 }
 
 static void reload(struct daemon *daemon)
@@ -169,7 +193,7 @@ static void reload(struct daemon *daemon)
     struct error error;
 
     notify_reloading();
-    config = load_config(daemon->config_path, false);
+    config = load_config(daemon, false);
     if (!config) {
         LOG_ERROR("reload-failed", log_cstr("file", daemon->config_path),
                   log_cstr("reason", "the configuration has errors; the running one is kept"));
@@ -190,6 +214,15 @@ static void reload(struct daemon *daemon)
 static const struct config *current_config(void *context)
 {
     return service_config(((struct daemon *)context)->service);
+}
+
+static struct directory *current_directory(void *context)
+{
+    struct runtime *runtime = service_runtime(((struct daemon *)context)->service);
+    struct directory *directory = directory_retain(runtime->directory);
+
+    runtime_release(&runtime);
+    return directory;
 }
 
 /* ---- recovery ---- */
@@ -252,18 +285,26 @@ static int create_loops(struct daemon *daemon, const struct config *config, stru
     return loop_create(&daemon->queue_loop, "queue", error);
 }
 
-/* Sockets first, since they may need root; then the user, whose files everything else is. */
+/*
+ * Sockets and keys first, since they may need root; then the user, whose files everything else is; then the sandbox, which all threads inherit, and none may
+ * be there before it: Landlock and capabilities are a thread's own, and a thread outside, in the same memory, would be the way out. So the log's, too, starts here.
+ */
 static int bind_and_drop(struct daemon *daemon, const struct config *config, struct error *error)
 {
     const char *user = privileges_are_root() ? config->user.data : NULL;
 
+    daemon->tickets = tls_tickets_create();
     daemon->service = service_create(daemon->loops, daemon->loop_count);
-    if (service_apply(daemon->service, config, error) != 0)
+    if (runtime_create(config, daemon->tickets, &daemon->first_runtime, error) != 0 ||
+        service_apply(daemon->service, daemon->first_runtime, error) != 0)
         return -1;
     if (privileges_make_directory(config->data_dir.data, user, error) != 0 ||
         privileges_make_directory(config->run_dir.data, user, error) != 0)
         return -1;
-    return user ? privileges_become(user, error) : 0;
+    if ((user && privileges_become(user, error) != 0) || confinement_apply(daemon->confinement, config, error) != 0)
+        return -1;
+    log_start(daemon->log_fd, config->log.format, config->log.level);
+    return 0;
 }
 
 static int open_log(struct daemon *daemon, const struct config *config, struct error *error)
@@ -274,7 +315,7 @@ static int open_log(struct daemon *daemon, const struct config *config, struct e
         if (daemon->log_fd < 0)
             return error_set_errno(error, errno, "log file %s", config->log.to.data);
     }
-    log_start(daemon->log_fd, config->log.format, config->log.level);
+    log_use(daemon->log_fd, config->log.format, config->log.level);
     return 0;
 }
 
@@ -294,13 +335,15 @@ static int create_parts(struct daemon *daemon, const struct config *config, stru
         .owner = daemon->queue_loop,
         .vfs = vfs_system(),
         .config = current_config,
+        .directory = current_directory,
         .config_context = daemon,
         .data_directory = config->data_dir.data,
     };
     struct queue_settings settings;
 
     if (worker_pool_create(&daemon->disk_pool, "disk", (unsigned)config->delivery.workers, error) != 0 ||
-        worker_pool_create(&daemon->lookup_pool, "lookup", LOOKUP_THREADS, error) != 0)
+        worker_pool_create(&daemon->lookup_pool, "lookup", LOOKUP_THREADS, error) != 0 ||
+        runtime_open_directory(daemon->first_runtime, NULL, daemon->disk_pool, error) != 0)
         return -1;
     daemon->spool_directory = mem_printf("%s/spool", config->data_dir.data);
     daemon->badmail_directory = mem_printf("%s/badmail", config->data_dir.data);
@@ -348,6 +391,7 @@ static int start(struct daemon *daemon, const struct config *config, struct erro
         return -1;
     verdict_log(config);
     service_open(daemon->service, &daemon->store, daemon->dns);
+    runtime_release(&daemon->first_runtime);
     buf_init(&addresses, LOG_LINE_BYTES_MAX);
     service_append_addresses(daemon->service, &addresses);
     LOG_INFO("ready", log_cstr("version", POSTERN_VERSION), log_str("addresses", buf_str(&addresses)),
@@ -417,6 +461,9 @@ static void end_threads(struct daemon *daemon, bool in_order)
     if (!in_order)
         end_loops(daemon);
     spool_close(&daemon->spool);
+    if (daemon->service)
+        service_forget(daemon->service);
+    runtime_release(&daemon->first_runtime);
     worker_pool_destroy(&daemon->disk_pool);
     worker_pool_destroy(&daemon->lookup_pool);
     if (in_order)
@@ -432,6 +479,7 @@ static void tear_down(struct daemon *daemon)
     queue_destroy(&daemon->queue);
     delivery_destroy(&daemon->delivery);
     service_destroy(&daemon->service);
+    tls_tickets_destroy(&daemon->tickets);
     free(daemon->spool_directory);
     free(daemon->badmail_directory);
 }
@@ -472,6 +520,8 @@ static void prepare_process(struct daemon *daemon)
     random_bytes(key, sizeof(key));
     hash_set_key(key);
     privileges_raise_descriptor_limit();
+    /* libuv takes io_uring where it finds it, for which the sandbox has no place: refused afterwards, it would end the process. */
+    setenv("UV_USE_IO_URING", "0", 1);
     /* Arenas that grow in larger steps cost fewer system calls. */
     mallopt(M_TOP_PAD, 1 << 20);
 }
@@ -485,11 +535,13 @@ static int run(struct daemon *daemon)
     int result = 1;
 
     prepare_process(daemon);
-    config = load_config(daemon->config_path, true);
+    daemon->confinement = confinement_create();
+    config = load_config(daemon, true);
     if (config && !verdict_permits(config, true))
         config_release(&config);
     if (!config) {
         fprintf(stderr, "posternd: %s: not started\n", daemon->config_path);
+        confinement_destroy(&daemon->confinement);
         return EXIT_CONFIGURATION;
     }
     block_signals(&signals);
@@ -504,6 +556,7 @@ static int run(struct daemon *daemon)
     if (in_order)
         tear_down(daemon);
     config_release(&config);
+    confinement_destroy(&daemon->confinement);
     if (result == 0)
         LOG_INFO("stopped", log_bool("in_order", in_order));
     log_stop();

@@ -14,6 +14,13 @@
 enum exit_code { EXIT_DONE = 0, EXIT_NO = 1, EXIT_USAGE = 2, EXIT_COULD_NOT = 3 };
 
 #define TOOL_GROUPS_MAX 100
+/* Of an option that may be given several times. */
+#define TOOL_VALUES_MAX 100
+
+struct tool_values {
+    struct str items[TOOL_VALUES_MAX];
+    size_t count;
+};
 
 /* NULL: not given. */
 struct tool_options {
@@ -34,6 +41,10 @@ struct tool_options {
     size_t group_count;
     const char *from;
     const char *to;
+    struct tool_values added, removed;
+    const char *list_owner;
+    bool replace;
+    bool no_password;
     unsigned seen; /* which were given, as bits of enum tool_option */
 };
 
@@ -51,6 +62,11 @@ enum tool_option {
     TOOL_GROUP,
     TOOL_FROM,
     TOOL_TO,
+    TOOL_ADD,
+    TOOL_REMOVE,
+    TOOL_LIST_OWNER,
+    TOOL_REPLACE,
+    TOOL_NO_PASSWORD,
     TOOL_OPTION_COUNT,
 };
 
@@ -60,6 +76,19 @@ enum exit_code tool_explain(const struct tool_options *options, char *const *arg
 enum exit_code tool_explain_batch(const struct tool_options *options);
 enum exit_code tool_schema(const struct tool_options *options, char *const *arguments);
 enum exit_code tool_spool_check(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_user_add(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_user_passwd(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_user_delete(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_user_disable(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_user_enable(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_user_list(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_user_groups(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_user_addresses(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_user_certificates(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_user_hash(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_recipient_add(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_recipient_delete(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_recipient_list(const struct tool_options *options, char *const *arguments);
 
 /* "postern: ..." to the standard error; returns EXIT_USAGE. */
 enum exit_code tool_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -150,27 +150,6 @@ void build_dns(struct build *b)
 
 static void warn_domains(struct build *b)
 {
-    const struct settings_domain *domains = b->settings->domains.items;
-    const struct settings_domain *first = NULL;
-    size_t count = 0;
-
-    for (size_t i = 0; i < b->settings->domains.count; i++) {
-        const struct config_node *recipients = domains[i].recipients;
-        bool is_directory =
-            recipients ? recipients->type == CONFIG_NODE_SCALAR && str_equal(recipients->text, STR("directory"))
-                       : domains[i].type == POLICY_DOMAIN_LOCAL;
-
-        if (!is_directory)
-            continue;
-        if (count++ == 0)
-            first = &domains[i];
-    }
-    if (first)
-        config_errors_warn(
-            b->errors, &first->named.place, "no-directory",
-            "the recipients of %.*s%s are in the directory, which this version does not have: nobody but "
-            "postmaster is known; use recipients: any or a list",
-            STR_ARG(first->named.name), count > 1 ? " and other domains" : "");
     if (!policy_default_domain(b->model))
         config_errors_warn(b->errors, &b->tree->root->place, "no-local-domain",
                            "there is no local domain: addresses without a domain, postmaster among them, are refused");

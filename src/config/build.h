@@ -43,6 +43,15 @@ struct policy_client_list *build_client_list(struct build *b, const struct confi
 /* User entries; NULL if there are none. */
 struct policy_user_list *build_user_list(struct build *b, const struct config_node *node, const char *path);
 
+/* A key's file; for certificates and keys of TLS. */
+#define CONFIG_PEM_BYTES_MAX (1u << 20)
+/* The text of KEY, or what the file of KEY-file holds without its line end. */
+struct str build_secret(struct build *b, const struct config_node *map, const char *key, struct str inline_text,
+                        struct str path);
+void build_server_tls(struct build *b, const struct settings_server *s, struct config_server_tls *tls);
+void build_server_auth(struct build *b, const struct settings_server *s, struct config_server_auth *auth);
+void build_directory(struct build *b);
+
 void build_domains(struct build *b);
 void build_servers(struct build *b);
 void build_connectors(struct build *b); /* after build_servers */

@@ -199,6 +199,8 @@ static void build_server(struct build *b, const struct settings_server *s, struc
         .limits = s->limits.limits,
         .allow_open_relay = build_copy(b, s->allow_open_relay),
     };
+    build_server_tls(b, s, &server->tls);
+    build_server_auth(b, s, &server->auth);
     if (s->proxy_protocol.from)
         server->proxies = client_list_at(&sb, s->proxy_protocol.from, "proxy-protocol.from");
 }

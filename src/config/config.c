@@ -99,6 +99,7 @@ static void build_all(struct build *b)
     build_servers(b);
     build_connectors(b);
     build_delivery(b);
+    build_directory(b);
 }
 
 /* From a tree without mistakes in its form. */

@@ -47,6 +47,41 @@ struct config_limits {
     uint64_t received_hops_max;
 };
 
+enum config_tls_mode { CONFIG_TLS_NONE, CONFIG_TLS_STARTTLS, CONFIG_TLS_IMPLICIT };
+/* In the order of enum tls_protocol. */
+enum config_tls_version { CONFIG_TLS_1_0, CONFIG_TLS_1_1, CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
+
+struct config_certificate {
+    struct str name; /* that clients ask for, in normal form, "*." in front of a wildcard; empty: the default one */
+    struct str certificate; /* path */
+    struct str key;
+};
+
+/* mode NONE: nothing else holds. */
+struct config_server_tls {
+    enum config_tls_mode mode;
+    const struct config_certificate *certificates; /* the first is the default one */
+    size_t certificate_count;
+    enum config_tls_version version_min;
+    bool client_certificates; /* asked for: `cert:` entries and EXTERNAL */
+};
+
+enum config_mechanism {
+    CONFIG_MECHANISM_PLAIN = 1,
+    CONFIG_MECHANISM_LOGIN = 2,
+    CONFIG_MECHANISM_SCRAM_SHA_256 = 4,
+    CONFIG_MECHANISM_SCRAM_SHA_256_PLUS = 8,
+    CONFIG_MECHANISM_GSSAPI = 16,
+    CONFIG_MECHANISM_EXTERNAL = 32,
+};
+
+struct config_server_auth {
+    unsigned mechanisms; /* enum config_mechanism bits; 0: no AUTH */
+    bool require_tls;
+    struct str keytab; /* GSSAPI: path; empty: the system's */
+    struct str realm;  /* GSSAPI: a principal of this realm is the user without it; empty: none is */
+};
+
 struct config_server {
     struct str name;
     const struct policy_server *policy;
@@ -57,6 +92,8 @@ struct config_server {
     enum config_bare_newline bare_newline;
     uint64_t tarpit_ms;
     struct config_limits limits;
+    struct config_server_tls tls;
+    struct config_server_auth auth;
     struct str allow_open_relay; /* the reason in words, or empty */
 };
 
@@ -120,6 +157,48 @@ struct config_dns {
     bool is_needed; /* by a domain: entry of some server's lists, or for the Received lines */
 };
 
+enum config_directory_backend { CONFIG_DIRECTORY_SQLITE, CONFIG_DIRECTORY_LDAP, CONFIG_DIRECTORY_FILE };
+
+struct config_ldap {
+    const struct str *urls; /* tried in this order */
+    size_t url_count;
+    bool start_tls;     /* on ldap: URLs; required to succeed */
+    struct str ca_file; /* empty: the system's */
+    struct str bind_dn; /* empty: anonymous */
+    struct str bind_password;
+    struct str base;
+    struct str user_filter;        /* %s: the user's name, escaped */
+    struct str recipient_filter;   /* %s: the address, escaped */
+    struct str certificate_filter; /* %s: the fingerprint in hex; empty: no EXTERNAL */
+    struct str user_attribute;     /* the name that policies know */
+    struct str group_attribute;
+    const struct str *address_attributes; /* that hold a user's addresses */
+    size_t address_attribute_count;
+    uint64_t timeout_ms;
+};
+
+struct config_directory {
+    enum config_directory_backend backend;
+    struct str path; /* sqlite: the database; file: the map */
+    struct config_ldap ldap;
+    uint64_t timeout_ms; /* of one question, whatever the backend */
+    uint64_t cache_entries;
+    uint64_t cache_positive_ms;
+    uint64_t cache_negative_ms;
+    uint64_t workers; /* threads */
+};
+
+/* Failed authentications that are let through in one window, by whom they are counted; beyond that a lock. 0: no limit. */
+struct config_brakes {
+    uint64_t failures_per_client;
+    uint64_t failures_per_network; /* IPv4 /24, IPv6 /64 */
+    uint64_t failures_per_user;
+    uint64_t window_ms;
+    uint64_t lock_ms;
+};
+
+enum config_sandbox { CONFIG_SANDBOX_AUTO, CONFIG_SANDBOX_REQUIRED, CONFIG_SANDBOX_OFF };
+
 struct config_log {
     enum log_format format;
     enum log_level level;
@@ -146,6 +225,9 @@ struct config {
     struct config_timeouts
         timeouts; /* of connections to a `deliver:` or unresolved-recipients host: the connectors' defaults */
     struct config_dns dns;
+    struct config_directory directory;
+    struct config_brakes brakes;
+    enum config_sandbox sandbox;
     struct config_log log;
     struct config_spool spool;
     uint64_t loops; /* 0: one for each core */

@@ -133,35 +133,57 @@ static void warn_connectors(struct build *b)
 
 /* ---- credentials ---- */
 
-static bool sends_passwords(const struct settings_auth *auth)
-{
-    const struct str *mechanisms = auth->mechanisms.items;
+#define CONFIG_PASSWORD_MECHANISMS (CONFIG_MECHANISM_PLAIN | CONFIG_MECHANISM_LOGIN)
+#define CONFIG_SCRAM_MECHANISMS    (CONFIG_MECHANISM_SCRAM_SHA_256 | CONFIG_MECHANISM_SCRAM_SHA_256_PLUS)
 
-    for (size_t i = 0; i < auth->mechanisms.count; i++)
-        if (str_equal_nocase(mechanisms[i], STR("PLAIN")) || str_equal_nocase(mechanisms[i], STR("LOGIN")))
-            return true;
-    return false;
+static void warn_mechanisms(struct build *b, const struct settings_server *settings, const struct config_server *server)
+{
+    const struct config_node *node = settings->auth.head.node;
+    unsigned mechanisms = server->auth.mechanisms;
+    bool has_tls = server->tls.mode != CONFIG_TLS_NONE;
+    unsigned need_tls = CONFIG_MECHANISM_EXTERNAL | CONFIG_MECHANISM_SCRAM_SHA_256_PLUS |
+                        (server->auth.require_tls ? (unsigned)CONFIG_PASSWORD_MECHANISMS : 0u);
+
+    if ((mechanisms & CONFIG_PASSWORD_MECHANISMS) && !server->auth.require_tls)
+        config_errors_warn(b->errors, build_key_place(node, "require-tls"), "password-without-tls",
+                           "servers.%.*s.auth: passwords may be sent without TLS, for everyone on the way to read",
+                           STR_ARG(server->name));
+    if ((mechanisms & need_tls) && !has_tls)
+        config_errors_warn(b->errors, build_key_place(node, "mechanisms"), "auth-without-tls",
+                           "servers.%.*s.auth: mechanisms that need TLS are never offered, since the server has none",
+                           STR_ARG(server->name));
+    if ((mechanisms & CONFIG_SCRAM_MECHANISMS) && b->config->directory.backend == CONFIG_DIRECTORY_LDAP)
+        config_errors_warn(b->errors, build_key_place(node, "mechanisms"), "scram-with-ldap",
+                           "servers.%.*s.auth: SCRAM is never offered, since an LDAP directory can't verify it",
+                           STR_ARG(server->name));
+    if ((mechanisms & CONFIG_MECHANISM_EXTERNAL) && !server->tls.client_certificates)
+        config_errors_warn(b->errors, build_key_place(node, "mechanisms"), "external-not-asked",
+                           "servers.%.*s.auth: EXTERNAL is never offered without tls.client-certificates: true",
+                           STR_ARG(server->name));
 }
 
 static void warn_credentials(struct build *b, const struct settings_server *settings,
-                             const struct policy_server *server)
+                             const struct config_server *server)
 {
-    struct config_place tls = place_of(&server->tls_required_rule);
-    struct config_place relay = place_of(&server->relay_rule);
-    bool has_tls = settings->tls.mode != 0;
+    const struct policy_server *policy = server->policy;
+    struct config_place tls = place_of(&policy->tls_required_rule);
+    struct config_place relay = place_of(&policy->relay_rule);
+    bool has_tls = server->tls.mode != CONFIG_TLS_NONE;
 
-    if (sends_passwords(&settings->auth) && !settings->auth.require_tls)
-        config_errors_warn(b->errors, build_key_place(settings->auth.head.node, "require-tls"), "password-without-tls",
-                           "servers.%.*s.auth: passwords may be sent without TLS, for everyone on the way to read",
-                           STR_ARG(server->name));
-    if (server->tls_required && !has_tls)
+    warn_mechanisms(b, settings, server);
+    if (policy->tls_required && !has_tls)
         config_errors_warn(b->errors, &tls, "tls-required-without-tls",
                            "%s: TLS is required and not offered, so that nobody can send",
-                           server->tls_required_rule.path);
-    if (policy_client_list_has_certificate(server->relay) && !has_tls)
+                           policy->tls_required_rule.path);
+    if (has_tls && server->tls.version_min < CONFIG_TLS_1_2)
+        config_errors_warn(b->errors, build_key_place(settings->tls.head.node, "minimum-version"), "tls-old",
+                           "servers.%.*s.tls: versions below 1.2 are taken: what their clients send, passwords too, "
+                           "can be read and changed by whoever is determined to",
+                           STR_ARG(server->name));
+    if (policy_client_list_has_certificate(policy->relay) && (!has_tls || !server->tls.client_certificates))
         config_errors_warn(b->errors, &relay, "cert-without-tls",
-                           "%s: its cert: entries match nobody, since the server does not offer TLS",
-                           server->relay_rule.path);
+                           "%s: its cert: entries match nobody, since the server does not ask for certificates: %s",
+                           policy->relay_rule.path, has_tls ? "set tls.client-certificates: true" : "it has no TLS");
 }
 
 /* ---- reports and the postmaster ---- */
@@ -215,7 +237,7 @@ void build_relay_warnings(struct build *b)
         warn_bridges(b, proof);
         warn_own_addresses(b, proof);
         warn_users(b, proof->server);
-        warn_credentials(b, &settings[i], proof->server);
+        warn_credentials(b, &settings[i], &b->config->servers[i]);
         warn_reports(b, proof->server);
     }
     warn_connectors(b);

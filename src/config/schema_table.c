@@ -21,7 +21,6 @@
 
 static const char lacks_tls[] = "TLS";
 static const char lacks_auth[] = "authentication";
-static const char lacks_directory[] = "the directory";
 static const char lacks_delay_notices[] = "the delay notice";
 static const char lacks_full_reports[] = "returning whole messages";
 static const char lacks_control[] = "the control socket";
@@ -53,31 +52,66 @@ static const struct schema_map domain_map = MAP_OF(settings_domain, domain_keys)
 /* ---- directory ---- */
 
 static const struct schema_key ldap_keys[] = {
-    {"url", SCHEMA_TEXT, AT(settings_ldap, url), .maximum = 4096, .unavailable = lacks_directory,
-     .about = "ldaps://HOST"},
-    {"bind-dn", SCHEMA_TEXT, AT(settings_ldap, bind_dn), .maximum = 4096, .unavailable = lacks_directory,
-     .about = "The name to bind as."},
-    {"bind-password", SCHEMA_TEXT, AT(settings_ldap, bind_password), .maximum = 4096, .unavailable = lacks_directory,
+    {"url", SCHEMA_TEXT, AT(settings_ldap, url), .maximum = 4096,
+     .about = "ldaps://HOST or ldap://HOST; of several, separated by spaces, the next is asked where one does not "
+              "answer."},
+    {"start-tls", SCHEMA_BOOL, AT(settings_ldap, start_tls), .fallback = "true",
+     .about = "Whether ldap: connections must turn to TLS before anything is said."},
+    {"ca-file", SCHEMA_PATH, AT(settings_ldap, ca_file),
+     .about = "The authorities that the servers' certificates must come from; by default the system's."},
+    {"bind-dn", SCHEMA_TEXT, AT(settings_ldap, bind_dn), .maximum = 4096,
+     .about = "The name to bind as; by default nobody's."},
+    {"bind-password", SCHEMA_TEXT, AT(settings_ldap, bind_password), .maximum = 4096,
      .about = "The password to bind with."},
-    {"bind-password-file", SCHEMA_PATH, AT(settings_ldap, bind_password_file), .unavailable = lacks_directory,
+    {"bind-password-file", SCHEMA_PATH, AT(settings_ldap, bind_password_file),
      .about = "A file that holds the password."},
-    {"base", SCHEMA_TEXT, AT(settings_ldap, base), .maximum = 4096, .unavailable = lacks_directory,
-     .about = "Where searches begin."},
-    {"user-filter", SCHEMA_TEXT, AT(settings_ldap, user_filter), .maximum = 4096, .unavailable = lacks_directory,
-     .about = "The filter that finds a user."},
+    {"base", SCHEMA_TEXT, AT(settings_ldap, base), .maximum = 4096, .about = "Where searches begin."},
+    {"user-filter", SCHEMA_TEXT, AT(settings_ldap, user_filter), .maximum = 4096,
+     .fallback = "(&(objectClass=person)(|(sAMAccountName=%s)(uid=%s)(userPrincipalName=%s)(mail=%s)))",
+     .about = "The filter that finds a user; %s is the name, escaped."},
     {"recipient-filter", SCHEMA_TEXT, AT(settings_ldap, recipient_filter), .maximum = 4096,
-     .unavailable = lacks_directory, .about = "The filter that finds a recipient."},
+     .fallback = "(|(mail=%s)(proxyAddresses=smtp:%s)(mailAlternateAddress=%s))",
+     .about = "The filter that finds a recipient; %s is the address, escaped."},
+    {"certificate-filter", SCHEMA_TEXT, AT(settings_ldap, certificate_filter), .maximum = 4096, .fallback = "",
+     .about = "The filter that finds the user of a client certificate; %s is its SHA-256 in hexadecimal. By default "
+              "none does."},
+    {"user-attribute", SCHEMA_TEXT, AT(settings_ldap, user_attribute), .fallback = "", .maximum = 256,
+     .about = "The attribute with the name that user: entries mean; by default sAMAccountName or uid, what there is."},
     {"group-attribute", SCHEMA_TEXT, AT(settings_ldap, group_attribute), .fallback = "memberOf", .maximum = 256,
-     .unavailable = lacks_directory, .about = "The attribute that holds a user's groups."},
-    {"timeout", SCHEMA_DURATION, AT(settings_ldap, timeout_ms), .fallback = "3s", .maximum = MINUTE,
-     .unavailable = lacks_directory, .about = "How long an answer may take."},
+     .about = "The attribute that holds a user's groups: names, or distinguished names whose first part is the name."},
+    {"address-attributes", SCHEMA_TEXT, .is_list = true, AT(settings_ldap, address_attributes),
+     .fallback = "mail proxyAddresses mailAlternateAddress", .maximum = 256, .count_max = 16,
+     .about = "The attributes that hold a user's own addresses."},
+    {"timeout", SCHEMA_DURATION, AT(settings_ldap, timeout_ms), .fallback = "3s", .minimum = 10, .maximum = MINUTE,
+     .about = "How long one server's answer may take."},
 };
 static const struct schema_map ldap_map = MAP_OF(settings_ldap, ldap_keys);
 
+static const struct schema_key cache_keys[] = {
+    {"entries", SCHEMA_INTEGER, AT(settings_cache, entries), .fallback = "100000", .maximum = 10000000,
+     .about = "The most answers that are kept; 0: none."},
+    {"positive", SCHEMA_DURATION, AT(settings_cache, positive_ms), .fallback = "5m", .maximum = DAY,
+     .about = "How long the answer that somebody exists is kept."},
+    {"negative", SCHEMA_DURATION, AT(settings_cache, negative_ms), .fallback = "30s", .maximum = DAY,
+     .about = "How long the answer that nobody does is kept."},
+};
+static const struct schema_map cache_map = MAP_OF(settings_cache, cache_keys);
+
+static const struct schema_word directory_backends[] = {{"sqlite", CONFIG_DIRECTORY_SQLITE, NULL},
+                                                        {"ldap", CONFIG_DIRECTORY_LDAP, NULL},
+                                                        {"file", CONFIG_DIRECTORY_FILE, NULL},
+                                                        {0}};
+
 static const struct schema_key directory_keys[] = {
-    {"backend", SCHEMA_TEXT, AT(settings_directory, backend), .fallback = "", .maximum = 16,
-     .unavailable = lacks_directory, .about = "Where users, groups and recipients are: sqlite, ldap or file."},
+    {"backend", SCHEMA_ENUM, AT(settings_directory, backend), .fallback = "sqlite", .words = directory_backends,
+     .about = "Where users, groups and recipients are: sqlite (data-dir/directory.db), ldap or file."},
+    {"file", SCHEMA_PATH, AT(settings_directory, file), .about = "The map of the backend file."},
     {"ldap", SCHEMA_MAP, AT(settings_directory, ldap), .map = &ldap_map, .about = "An LDAP directory."},
+    {"cache", SCHEMA_MAP, AT(settings_directory, cache), .map = &cache_map, .about = "Answers that are kept."},
+    {"timeout", SCHEMA_DURATION, AT(settings_directory, timeout_ms), .fallback = "5s", .minimum = 10, .maximum = MINUTE,
+     .about = "How long a question may take in all."},
+    {"workers", SCHEMA_INTEGER, AT(settings_directory, workers), .fallback = "8", .minimum = 1, .maximum = 256,
+     .about = "Threads that ask it and check passwords."},
 };
 static const struct schema_map directory_map = MAP_OF(settings_directory, directory_keys);
 
@@ -97,25 +131,51 @@ static const struct schema_key connect_keys[] = {
 };
 static const struct schema_map connect_map = MAP_OF(settings_client_rule, connect_keys);
 
-static const struct schema_word tls_modes[] = {
-    {"none", 0, NULL}, {"starttls", 1, lacks_tls}, {"implicit", 2, lacks_tls}, {0}};
+static const struct schema_word tls_modes[] = {{"none", CONFIG_TLS_NONE, NULL},
+                                               {"starttls", CONFIG_TLS_STARTTLS, NULL},
+                                               {"implicit", CONFIG_TLS_IMPLICIT, NULL},
+                                               {0}};
+static const struct schema_word tls_versions[] = {{"1.0", CONFIG_TLS_1_0, NULL},
+                                                  {"1.1", CONFIG_TLS_1_1, NULL},
+                                                  {"1.2", CONFIG_TLS_1_2, NULL},
+                                                  {"1.3", CONFIG_TLS_1_3, NULL},
+                                                  {0}};
+
+static const struct schema_key certificate_keys[] = {
+    {"certificate", SCHEMA_PATH, AT(settings_certificate, certificate), .is_required = true,
+     .about = "The certificate and its chain, PEM."},
+    {"key", SCHEMA_PATH, AT(settings_certificate, key), .is_required = true, .about = "The private key, PEM."},
+};
+static const struct schema_map certificate_map = MAP_OF(settings_certificate, certificate_keys);
 
 static const struct schema_key tls_keys[] = {
-    {"certificate", SCHEMA_PATH, AT(settings_tls, certificate), .unavailable = lacks_tls,
-     .about = "The certificate and its chain, PEM."},
-    {"key", SCHEMA_PATH, AT(settings_tls, key), .unavailable = lacks_tls, .about = "The private key, PEM."},
+    {"certificate", SCHEMA_PATH, AT(settings_tls, certificate), .about = "The certificate and its chain, PEM."},
+    {"key", SCHEMA_PATH, AT(settings_tls, key), .about = "The private key, PEM."},
+    {"names", SCHEMA_NAMED, AT(settings_tls, names), .map = &certificate_map, .names = SCHEMA_SHAPE_DOMAINS,
+     .about = "Other certificates, by the host name that a client asks for (SNI), which may be a wildcard."},
     {"mode", SCHEMA_ENUM, AT(settings_tls, mode), .fallback = "none", .words = tls_modes,
      .about = "Whether TLS is offered, begins at once, or neither."},
     {"required", SCHEMA_BOOL, AT(settings_tls, required), .fallback = "false",
      .about = "Whether mail without TLS is refused."},
+    {"minimum-version", SCHEMA_ENUM, AT(settings_tls, version_min), .fallback = "1.2", .words = tls_versions,
+     .about =
+         "The oldest version that is spoken. Below 1.2 only for devices that know no better: what they send can be "
+         "read and changed by whoever is determined to."},
+    {"client-certificates", SCHEMA_BOOL, AT(settings_tls, client_certificates), .fallback = "false",
+     .about = "Whether clients are asked for a certificate, for cert: entries and EXTERNAL."},
 };
 static const struct schema_map tls_map = MAP_OF(settings_tls, tls_keys);
 
 static const struct schema_key auth_keys[] = {
-    {"mechanisms", SCHEMA_TEXT, .is_list = true, AT(settings_auth, mechanisms), .maximum = 64,
-     .unavailable = lacks_auth, .about = "The SASL mechanisms that are offered."},
-    {"require-tls", SCHEMA_BOOL, AT(settings_auth, require_tls), .fallback = "true", .unavailable = lacks_auth,
+    {"mechanisms", SCHEMA_TEXT, .is_list = true, AT(settings_auth, mechanisms), .maximum = 64, .count_max = 16,
+     .about =
+         "The SASL mechanisms that are offered: PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS, GSSAPI, EXTERNAL."},
+    {"require-tls", SCHEMA_BOOL, AT(settings_auth, require_tls), .fallback = "true",
      .about = "Whether authentication needs TLS."},
+    {"keytab", SCHEMA_PATH, AT(settings_auth, keytab),
+     .about = "The Kerberos keys of GSSAPI; by default the system's keytab."},
+    {"realm", SCHEMA_TEXT, AT(settings_auth, realm), .fallback = "", .maximum = 256,
+     .about = "The Kerberos realm whose principals are users by their bare names."},
 };
 static const struct schema_map auth_map = MAP_OF(settings_auth, auth_keys);
 
@@ -325,6 +385,25 @@ static const struct schema_key dns_keys[] = {
 };
 static const struct schema_map dns_map = MAP_OF(settings_dns, dns_keys);
 
+static const struct schema_key brakes_keys[] = {
+    {"failures-per-client", SCHEMA_INTEGER, AT(settings_brakes, brakes.failures_per_client), .fallback = "10",
+     .maximum = 1000000, .about = "Failed authentications from one address before it is locked out; 0 is no limit."},
+    {"failures-per-network", SCHEMA_INTEGER, AT(settings_brakes, brakes.failures_per_network), .fallback = "50",
+     .maximum = 1000000, .about = "The same for an IPv4 /24 or an IPv6 /64."},
+    {"failures-per-user", SCHEMA_INTEGER, AT(settings_brakes, brakes.failures_per_user), .fallback = "50",
+     .maximum = 1000000, .about = "The same for a user's name, from wherever."},
+    {"window", SCHEMA_DURATION, AT(settings_brakes, brakes.window_ms), .fallback = "10m", .minimum = SECOND,
+     .maximum = 7 * DAY, .about = "How long a failure is remembered."},
+    {"lock", SCHEMA_DURATION, AT(settings_brakes, brakes.lock_ms), .fallback = "15m", .minimum = SECOND,
+     .maximum = 7 * DAY, .about = "How long a lock lasts."},
+};
+static const struct schema_map brakes_map = MAP_OF(settings_brakes, brakes_keys);
+
+static const struct schema_word sandbox_words[] = {{"auto", CONFIG_SANDBOX_AUTO, NULL},
+                                                   {"required", CONFIG_SANDBOX_REQUIRED, NULL},
+                                                   {"off", CONFIG_SANDBOX_OFF, NULL},
+                                                   {0}};
+
 static const struct schema_key control_keys[] = {
     {"socket-group", SCHEMA_TEXT, AT(settings_control, socket_group), .fallback = "", .maximum = 64,
      .unavailable = lacks_control, .about = "The group that may use the control socket."},
@@ -393,6 +472,10 @@ static const struct schema_key root_keys[] = {
     {"delivery", SCHEMA_MAP, AT(settings, delivery), .map = &delivery_map,
      .about = "How mail is delivered and reported."},
     {"dns", SCHEMA_MAP, AT(settings, dns), .map = &dns_map, .about = "Name resolution."},
+    {"auth-brakes", SCHEMA_MAP, AT(settings, brakes), .map = &brakes_map,
+     .about = "What stops those who guess passwords."},
+    {"sandbox", SCHEMA_ENUM, AT(settings, sandbox), .fallback = "auto", .words = sandbox_words,
+     .about = "Whether the daemon locks itself in (seccomp, Landlock): as far as the kernel can, or not without."},
     {"control", SCHEMA_MAP, AT(settings, control), .map = &control_map, .about = "The control socket."},
     {"console", SCHEMA_MAP, AT(settings, console), .map = &console_map, .about = "The browser console."},
     {"metrics", SCHEMA_MAP, AT(settings, metrics), .map = &metrics_map, .about = "Prometheus metrics."},

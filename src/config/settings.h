@@ -42,18 +42,29 @@ struct settings_proxy_protocol {
     const struct config_node *from;
 };
 
+struct settings_certificate {
+    struct schema_named named;
+    struct str certificate;
+    struct str key;
+};
+
 struct settings_tls {
     struct schema_map_head head;
     struct str certificate;
     struct str key;
-    int mode;
+    struct schema_list names; /* struct settings_certificate */
+    int mode;                 /* enum config_tls_mode */
     bool required;
+    int version_min; /* enum config_tls_version */
+    bool client_certificates;
 };
 
 struct settings_auth {
     struct schema_map_head head;
     struct schema_list mechanisms; /* struct str */
     bool require_tls;
+    struct str keytab;
+    struct str realm;
 };
 
 struct settings_recipients {
@@ -134,21 +145,42 @@ struct settings_delivery {
 
 struct settings_ldap {
     struct schema_map_head head;
-    struct str url;
+    struct str url; /* separated by spaces */
+    bool start_tls;
+    struct str ca_file;
     struct str bind_dn;
     struct str bind_password;
     struct str bind_password_file;
     struct str base;
     struct str user_filter;
     struct str recipient_filter;
+    struct str certificate_filter;
+    struct str user_attribute;
     struct str group_attribute;
+    struct schema_list address_attributes; /* struct str */
     uint64_t timeout_ms;
+};
+
+struct settings_cache {
+    struct schema_map_head head;
+    uint64_t entries;
+    uint64_t positive_ms;
+    uint64_t negative_ms;
+};
+
+struct settings_brakes {
+    struct schema_map_head head;
+    struct config_brakes brakes;
 };
 
 struct settings_directory {
     struct schema_map_head head;
-    struct str backend;
+    int backend; /* enum config_directory_backend */
+    struct str file;
     struct settings_ldap ldap;
+    struct settings_cache cache;
+    uint64_t timeout_ms;
+    uint64_t workers;
 };
 
 struct settings_dns {
@@ -196,6 +228,8 @@ struct settings {
     struct schema_list connectors; /* struct settings_connector */
     struct settings_delivery delivery;
     struct settings_dns dns;
+    struct settings_brakes brakes;
+    int sandbox; /* enum config_sandbox */
     struct settings_control control;
     struct settings_endpoint console;
     struct settings_endpoint metrics;

@@ -24,12 +24,13 @@ void delivery_outcome_set(struct queue_outcome *outcome, enum queue_outcome_kind
 
 /* ---- hooks ---- */
 
-static void hook_route(void *context, const struct envelope *envelope, size_t recipient, struct queue_route *route)
+static void hook_route(void *context, const struct envelope *envelope, size_t recipient,
+                       enum queue_resolution resolution, struct queue_route *route)
 {
     struct delivery *delivery = context;
     const struct config *config = delivery->options.config(delivery->options.config_context);
 
-    route_choose(config, envelope, recipient, route);
+    route_choose(config, envelope, recipient, resolution, route);
     config_release(&config);
 }
 
@@ -47,12 +48,21 @@ static void end_unstarted(struct delivery_start *start)
 static void run_worker(void *argument)
 {
     struct delivery_start *start = argument;
-    struct route_destination destination;
+    struct route_destination destination = {.kind = ROUTE_DESTINATION_HOST};
 
-    if (route_parse_destination(start->destination, &destination) && destination.kind == ROUTE_DESTINATION_MAILDIR)
+    route_parse_destination(start->destination, &destination);
+    switch (destination.kind) {
+    case ROUTE_DESTINATION_DIRECTORY:
+        resolve_run(start->delivery, start->worker);
+        break;
+    case ROUTE_DESTINATION_MAILDIR:
         maildir_run(start->delivery, start->worker);
-    else
+        break;
+    case ROUTE_DESTINATION_CONNECTOR:
+    case ROUTE_DESTINATION_HOST:
         outbound_run(start->delivery, start->worker, start->destination);
+        break;
+    }
     free(start);
 }
 
@@ -86,6 +96,8 @@ static const char *event_name(enum queue_outcome_kind kind)
         return "deferred";
     case QUEUE_FAILED:
         return "failed";
+    case QUEUE_RESOLVED:
+        return "resolved";
     }
     return "?";
 }

@@ -5,7 +5,7 @@
  * smtp/client how.
  *
  *   hooks.route        ── delivery/route:   where one recipient's mail goes
- *   hooks.start_worker ── delivery/outbound or delivery/maildir: a fiber that empties one destination's ready list
+ *   hooks.start_worker ── delivery/outbound, delivery/maildir or delivery/resolve: a fiber that empties one destination's ready list
  *   hooks.report       ── delivery/report:  a report into the spool; or badmail for what must not be reported
  *   hooks.event        ── one log line for each outcome
  *
@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 #include "config/config.h"
+#include "directory/directory.h"
 #include "loop/loop.h"
 #include "loop/worker.h"
 #include "os/vfs.h"
@@ -37,6 +38,8 @@ struct delivery_options {
     struct worker_pool *lookup_pool; /* host names */
     /* The snapshot of now, retained: the caller releases it. Any thread. */
     const struct config *(*config)(void *context);
+    /* The directory of now, retained likewise; NULL: there is none, and nobody is known. */
+    struct directory *(*directory)(void *context);
     void *config_context;
     const char *data_directory; /* drop/ and badmail/ are made below it; copied */
 };

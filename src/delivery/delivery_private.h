@@ -7,6 +7,7 @@
 #include "delivery/delivery.h"
 #include "delivery/maildir.h"
 #include "delivery/report_rate.h"
+#include "directory/directory.h"
 
 #include <stdatomic.h>
 
@@ -54,6 +55,7 @@ struct delivery_start {
 /* The fibers; each ends with queue_worker_end. */
 void outbound_run(struct delivery *delivery, struct queue_worker *worker, const char *destination);
 void maildir_run(struct delivery *delivery, struct queue_worker *worker);
+void resolve_run(struct delivery *delivery, struct queue_worker *worker);
 
 /* hooks.report; and what delivery_stop does on the owner's loop. `release` frees what is left when the loops have ended. */
 void report_init(struct delivery *delivery);
@@ -73,6 +75,13 @@ bool badmail_write(struct delivery *delivery, const struct queue_report *report,
 /* Fills in an outcome of our own; `text` may be longer than fits. */
 void delivery_outcome_set(struct queue_outcome *outcome, enum queue_outcome_kind kind, const char *status,
                           const char *text);
+
+/*
+ * From a fiber: a copy of the item's message, for the recipients that one of its own stands for (an alias, a list), into the spool and the queue.
+ * false: not done, and `*outcome` says why. After a crash between this and the item's settling the copy may be made again.
+ */
+bool expand_message(struct delivery *delivery, const struct queue_item *item, size_t recipient,
+                    const struct directory_recipient *expansion, struct queue_outcome *outcome);
 
 /* From a fiber: submits and waits until the spool is through with it, whatever cancels the fiber meanwhile, since
  * the write's memory is the spool's until then. */

@@ -74,13 +74,27 @@ static void choose_remote(const struct config *config, const struct policy_route
                      STR_ARG(found->connectors[0]->name)));
 }
 
+/* POLICY_ASK_DIRECTORY until the directory has been asked: also about the postmaster, who is known whatever it says, but may be an alias in it. */
+static enum policy_known known_by_now(const struct policy_route *found, const struct address *address,
+                                      enum queue_resolution resolution)
+{
+    const struct policy_domain *entry = found->entry ? found->entry : found->local;
+    enum policy_known known = entry ? policy_recipient_known(entry, address) : POLICY_KNOWN;
+
+    if (resolution == QUEUE_NOT_RESOLVED)
+        return entry && policy_resolve_domain(entry)->recipients == POLICY_RECIPIENTS_DIRECTORY ? POLICY_ASK_DIRECTORY
+                                                                                                : known;
+    if (known != POLICY_ASK_DIRECTORY)
+        return known;
+    return resolution == QUEUE_RESOLVED_KNOWN ? POLICY_KNOWN : POLICY_UNKNOWN;
+}
+
 void route_choose(const struct config *config, const struct envelope *envelope, size_t recipient,
-                  struct queue_route *route)
+                  enum queue_resolution resolution, struct queue_route *route)
 {
     struct address address;
     struct policy_route found;
-    const struct policy_domain *entry;
-    bool is_known = true;
+    enum policy_known known;
 
     route->destination[0] = route->status[0] = route->text[0] = '\0';
     route->concurrency = 1;
@@ -89,13 +103,12 @@ void route_choose(const struct config *config, const struct envelope *envelope, 
         return;
     }
     policy_route(config->policy, envelope->server, &address, &found);
-    entry = found.entry ? found.entry : found.local;
-    /* An empty directory knows nobody (relay-behaviour.md section 2). */
-    if (entry)
-        is_known = policy_recipient_known(entry, &address) == POLICY_KNOWN;
-    if (found.local)
-        choose_local(config, found.local, is_known, route);
-    else if (!is_known)
+    known = known_by_now(&found, &address, resolution);
+    if (known == POLICY_ASK_DIRECTORY)
+        deliver(config, route, snprintf(route->destination, sizeof(route->destination), "directory"));
+    else if (found.local)
+        choose_local(config, found.local, known == POLICY_KNOWN, route);
+    else if (known == POLICY_UNKNOWN)
         refuse(route, QUEUE_ROUTE_FAIL, "5.1.1", "User unknown");
     else
         choose_remote(config, &found, address_domain(&address), route);
@@ -108,6 +121,10 @@ bool route_parse_destination(const char *destination, struct route_destination *
     uint64_t port;
 
     *parsed = (struct route_destination){0};
+    if (str_equal(rest, STR("directory"))) {
+        parsed->kind = ROUTE_DESTINATION_DIRECTORY;
+        return true;
+    }
     if (str_equal(rest, STR("maildir"))) {
         parsed->kind = ROUTE_DESTINATION_MAILDIR;
         return true;

@@ -2,12 +2,14 @@
 /*
  * delivery/route: where one recipient's mail goes, by the configuration of now. Pure: no I/O, any thread.
  *
+ *   a domain whose recipients are in the directory, recipient not looked up yet ──> the directory (delivery/resolve)
  *   a local domain (an alias stands for its own)  ── known recipient ──> its Maildir, or the host of `deliver: smtp:HOST:PORT`
  *                                                 └─ unknown ──────────> unresolved-recipients-host, or fail 5.1.1
  *   an allowed domain with a recipient source ───── unknown ───────────> fail 5.1.1
  *   everything else ── the connector whose address space is the most specific, then the cheapest; none: fail 5.4.4
  *
  * A destination is a name that the queue compares and delivery reads again:
+ *   "directory"         to be looked up, and then routed again
  *   "maildir"           all Maildirs
  *   "smtp:CONNECTOR"    the connector's smart hosts, tried in order within one attempt
  *   "host:PORT:HOST"    one host by name or address
@@ -19,9 +21,14 @@
 #include "queue/queue.h"
 
 void route_choose(const struct config *config, const struct envelope *envelope, size_t recipient,
-                  struct queue_route *route);
+                  enum queue_resolution resolution, struct queue_route *route);
 
-enum route_destination_kind { ROUTE_DESTINATION_MAILDIR, ROUTE_DESTINATION_CONNECTOR, ROUTE_DESTINATION_HOST };
+enum route_destination_kind {
+    ROUTE_DESTINATION_DIRECTORY,
+    ROUTE_DESTINATION_MAILDIR,
+    ROUTE_DESTINATION_CONNECTOR,
+    ROUTE_DESTINATION_HOST
+};
 
 struct route_destination {
     enum route_destination_kind kind;

@@ -222,7 +222,8 @@ static bool parse_mailbox(struct address *a, struct str path, struct str default
 
     if (path.data[0] == '"' ? !take_quoted_local(a, &path) : !take_bare_local(a, &path))
         return false;
-    if (a->local_length == 0)
+    /* Only of stored text may it be longer than that, by quoted pairs that nobody's client can have sent. */
+    if (a->local_length == 0 || text.length - path.length > ADDRESS_PATH_OCTETS_MAX)
         return false;
     a->local_text_length = (uint16_t)(text.length - path.length);
     a->needs_smtputf8 = !text_is_ascii(text);

@@ -20,6 +20,9 @@ static enum header_scan_state end_name(struct header_scan *scan)
         scan->has_date = true;
     } else if (str_equal_nocase(name, STR("from"))) {
         scan->has_from = true;
+        scan->in_from = scan->from != NULL;
+        if (scan->in_from)
+            return HEADER_SCAN_FROM;
     } else if (str_equal_nocase(name, STR("message-id")) && !scan->has_message_id) {
         scan->has_message_id = true;
         scan->in_message_id = true;
@@ -28,28 +31,54 @@ static enum header_scan_state end_name(struct header_scan *scan)
     return HEADER_SCAN_SKIP;
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
 static void put_message_id(struct header_scan *scan, char c)
 {
-    const bool is_blank = c == ' ' || c == '\t';
-
-    if (is_blank && (scan->message_id_length == 0 || scan->message_id_length == sizeof(scan->message_id)))
+    if (is_blank(c) && (scan->message_id_length == 0 || scan->message_id_length == sizeof(scan->message_id)))
         return;
-    if (scan->message_id_length == sizeof(scan->message_id) || (!is_blank && (c < 0x21 || c > 0x7e)))
+    if (scan->message_id_length == sizeof(scan->message_id) || (!is_blank(c) && (c < 0x21 || c > 0x7e)))
         scan->message_id_unusable = true;
     else
-        scan->message_id[scan->message_id_length++] = is_blank ? ' ' : c;
+        scan->message_id[scan->message_id_length++] = is_blank(c) ? ' ' : c;
+}
+
+static void put_from(struct header_scan *scan, char c)
+{
+    if (!buf_append_char(scan->from, c))
+        scan->from_overflows = true;
+}
+
+/* The section, or the next field, begins. */
+static void end_field(struct header_scan *scan)
+{
+    if (scan->in_from)
+        put_from(scan, '\n');
+    scan->in_from = false;
+    scan->in_message_id = false;
+}
+
+static enum header_scan_state continuation_state(const struct header_scan *scan)
+{
+    if (scan->in_from)
+        return HEADER_SCAN_FROM;
+    return scan->in_message_id ? HEADER_SCAN_VALUE : HEADER_SCAN_SKIP;
 }
 
 static void step_line_start(struct header_scan *scan, char c)
 {
     if (c == '\n') {
+        end_field(scan);
         scan->is_complete = true;
     } else if (c == '\r') {
         scan->state = HEADER_SCAN_EMPTY_CR;
     } else if (c == ' ' || c == '\t') {
-        scan->state = scan->in_message_id ? HEADER_SCAN_VALUE : HEADER_SCAN_SKIP;
+        scan->state = continuation_state(scan);
     } else {
-        scan->in_message_id = false;
+        end_field(scan);
         scan->name[0] = c;
         scan->name_length = 1;
         scan->state = c == ':' ? HEADER_SCAN_SKIP : HEADER_SCAN_NAME;
@@ -63,6 +92,7 @@ static void step(struct header_scan *scan, char c)
         step_line_start(scan, c);
         break;
     case HEADER_SCAN_EMPTY_CR:
+        end_field(scan);
         if (c == '\n')
             scan->is_complete = true;
         else
@@ -73,6 +103,8 @@ static void step(struct header_scan *scan, char c)
             scan->state = end_name(scan);
         else if (c == '\n')
             scan->state = HEADER_SCAN_LINE_START;
+        else if (is_blank(c) && is_blank(scan->name[scan->name_length - 1]))
+            break; /* however many stand before the colon, it is that field still */
         else if (scan->name_length == sizeof(scan->name))
             scan->state = HEADER_SCAN_SKIP;
         else
@@ -83,6 +115,12 @@ static void step(struct header_scan *scan, char c)
             scan->state = HEADER_SCAN_LINE_START;
         else if (c != '\r')
             put_message_id(scan, c);
+        break;
+    case HEADER_SCAN_FROM:
+        if (c == '\n')
+            scan->state = HEADER_SCAN_LINE_START;
+        else if (c != '\r')
+            put_from(scan, c);
         break;
     case HEADER_SCAN_SKIP:
         if (c == '\n')

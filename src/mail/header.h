@@ -23,6 +23,7 @@ enum header_scan_state {
     HEADER_SCAN_LINE_START,
     HEADER_SCAN_NAME,
     HEADER_SCAN_VALUE,    /* of the Message-ID field */
+    HEADER_SCAN_FROM,     /* its value */
     HEADER_SCAN_SKIP,     /* to the end of the line */
     HEADER_SCAN_EMPTY_CR, /* a CR at the start of a line */
 };
@@ -34,10 +35,14 @@ struct header_scan {
     bool has_message_id; /* present, whether or not it can be echoed */
     uint32_t received_count;
     uint64_t header_bytes; /* of the section, the empty line included, as far as read */
+    struct buf *
+        from; /* set after header_scan_init, and the caller's: gets the value of each From field, unfolded, a LF behind it; NULL: not wanted */
+    bool from_overflows; /* `from` could not take all of it */
 
     /* private */
     enum header_scan_state state;
     bool in_message_id; /* the field under way is the first Message-ID */
+    bool in_from;
     bool message_id_unusable;
     uint16_t name_length;
     uint16_t message_id_length;

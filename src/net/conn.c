@@ -9,38 +9,18 @@
 #include "base/mem.h"
 #include "loop/fiber.h"
 #include "loop/loop.h"
+#include "net/conn_private.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <unistd.h>
-#include <uv.h>
 
 _Static_assert(CONN_LINE_BYTES_MAX < LOOP_BLOCK_BYTES, "the longest line must fit into a block");
 
 /* A peer that sends faster than its input is worked off never lets its fiber wait: after so many reads the others get their turn. */
 #define CONN_READS_IN_A_ROW_MAX 16
-
-struct conn {
-    uv_poll_t poll;
-    int fd;
-    int registered; /* what the poll handle watches: UV_READABLE | UV_WRITABLE */
-    int ready;      /* reported, and not yet used up */
-    int wanted;     /* what `waiter` waits for */
-    int errno_value;
-    struct fiber *waiter;
-    char *input; /* a block, or NULL: bytes input_start .. input_end are unread */
-    char *output;
-    uint32_t input_start, input_end;
-    uint32_t scanned; /* bytes of the unread input that are known to have no LF */
-    uint32_t output_end;
-    unsigned reads_in_a_row;
-    bool dropping_line; /* an over-long line is being skipped */
-    bool eof;
-    struct net_address peer, local;
-    uint64_t bytes_read;
-};
 
 const char *conn_status_text(enum conn_status status)
 {
@@ -93,7 +73,7 @@ static void on_event(uv_poll_t *poll, int status, int events)
     loop_run_ready(loop); /* may free the connection */
 }
 
-static enum conn_status wait_for(struct conn *conn, int event, uint64_t deadline_ms)
+enum conn_status conn_wait_for(struct conn *conn, int event, uint64_t deadline_ms)
 {
     enum wait_result result = WAIT_READY;
 
@@ -115,27 +95,56 @@ static enum conn_status wait_for(struct conn *conn, int event, uint64_t deadline
 
 /* ---- the socket ---- */
 
-static ssize_t transport_read(struct conn *conn, void *data, size_t length)
+ssize_t conn_socket_read(struct conn *conn, void *data, size_t length)
 {
     ssize_t count;
 
+    conn->blocked_on = UV_READABLE;
+    if (!(conn->ready & UV_READABLE)) {
+        errno = EAGAIN;
+        return -1;
+    }
+    conn->reads_in_a_row++;
     do
         count = recv(conn->fd, data, length, 0);
     while (count < 0 && errno == EINTR);
+    /* A short read means that the socket is drained: the next one waits at once instead of asking in vain. */
+    if (count > 0 ? (size_t)count < length : count < 0 && errno == EAGAIN)
+        conn->ready &= ~UV_READABLE;
     return count;
 }
 
-static ssize_t transport_write(struct conn *conn, const void *data, size_t length)
+ssize_t conn_socket_write(struct conn *conn, const void *data, size_t length)
 {
     ssize_t count;
 
     do
         count = send(conn->fd, data, length, MSG_NOSIGNAL);
     while (count < 0 && errno == EINTR);
+    if (count < 0 && errno == EAGAIN) {
+        conn->blocked_on = UV_WRITABLE;
+        conn->ready &= ~UV_WRITABLE;
+    }
     return count;
 }
 
-static enum conn_status failed(struct conn *conn, int errno_value)
+static ssize_t transport_read(struct conn *conn, void *data, size_t length)
+{
+    return conn->tls ? conn_tls_read(conn, data, length) : conn_socket_read(conn, data, length);
+}
+
+static ssize_t transport_write(struct conn *conn, const void *data, size_t length)
+{
+    return conn->tls ? conn_tls_write(conn, data, length) : conn_socket_write(conn, data, length);
+}
+
+/* Without an event there is nothing to read. */
+static bool transport_is_drained(const struct conn *conn)
+{
+    return !(conn->ready & UV_READABLE) && !(conn->tls && conn_tls_holds_input(conn));
+}
+
+enum conn_status conn_failed(struct conn *conn, int errno_value)
 {
     conn->errno_value = errno_value;
     return errno_value == ECONNRESET || errno_value == EPIPE || errno_value == ENOTCONN ? CONN_CLOSED : CONN_FAILED;
@@ -178,6 +187,9 @@ void conn_close(struct conn **pointer)
         return;
     *pointer = NULL;
     assert(!conn->waiter);
+    if (conn->tls)
+        conn_tls_say_end(conn);
+    conn_tls_release(conn);
     if (conn->input)
         loop_block_give(conn->input);
     if (conn->output)
@@ -226,7 +238,7 @@ int conn_connect(const struct net_address *peer, const struct net_address *sourc
     conn = conn_create(fd, peer);
     if (!conn)
         return connect_error(error, EMFILE, peer);
-    status = wait_for(conn, UV_WRITABLE, deadline_ms);
+    status = conn_wait_for(conn, UV_WRITABLE, deadline_ms);
     if (status == CONN_OK) {
         struct sockaddr_storage local;
         socklen_t local_bytes = sizeof(local);
@@ -283,7 +295,11 @@ bool conn_has_input(struct conn *conn)
 {
     char byte;
 
-    return conn->input_end > conn->input_start || recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+    if (conn->input_end > conn->input_start)
+        return true;
+    if (conn->tls)
+        return conn_tls_has_input(conn);
+    return recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
 }
 
 void conn_consume(struct conn *conn, size_t length)
@@ -303,6 +319,11 @@ static void release_input(struct conn *conn)
     }
 }
 
+void conn_rest(struct conn *conn)
+{
+    release_input(conn);
+}
+
 static void make_input_room(struct conn *conn)
 {
     if (!conn->input) {
@@ -315,25 +336,32 @@ static void make_input_room(struct conn *conn)
     }
 }
 
+static enum conn_status await_input(struct conn *conn, int event, uint64_t deadline_ms)
+{
+    enum conn_status status = conn_flush(conn, deadline_ms);
+
+    release_input(conn);
+    return status == CONN_OK ? conn_wait_for(conn, event, deadline_ms) : status;
+}
+
 /* Reads more; what is to be sent goes out before it waits. */
 static enum conn_status fill(struct conn *conn, uint64_t deadline_ms)
 {
+    int awaited = transport_is_drained(conn) ? UV_READABLE : 0;
+
     for (;;) {
         size_t room;
         ssize_t count;
 
         if (conn->eof)
             return CONN_CLOSED;
-        if (!(conn->ready & UV_READABLE)) {
-            enum conn_status status = conn_flush(conn, deadline_ms);
+        if (awaited != 0) {
+            enum conn_status status = await_input(conn, awaited, deadline_ms);
 
-            release_input(conn);
-            if (status == CONN_OK)
-                status = wait_for(conn, UV_READABLE, deadline_ms);
             if (status != CONN_OK)
                 return status;
         }
-        if (++conn->reads_in_a_row > CONN_READS_IN_A_ROW_MAX) {
+        if (conn->reads_in_a_row >= CONN_READS_IN_A_ROW_MAX) {
             conn->reads_in_a_row = 0;
             fiber_yield();
         }
@@ -344,9 +372,6 @@ static enum conn_status fill(struct conn *conn, uint64_t deadline_ms)
         if (count > 0) {
             conn->input_end += (uint32_t)count;
             conn->bytes_read += (uint64_t)count;
-            /* A short read means that the socket is drained: the next one waits at once instead of asking in vain. */
-            if ((size_t)count < room)
-                conn->ready &= ~UV_READABLE;
             return CONN_OK;
         }
         if (count == 0) {
@@ -354,8 +379,9 @@ static enum conn_status fill(struct conn *conn, uint64_t deadline_ms)
             return CONN_CLOSED;
         }
         if (errno != EAGAIN)
-            return failed(conn, errno);
-        conn->ready &= ~UV_READABLE;
+            return conn_failed(conn, errno);
+        /* Under TLS there may be more to read all the same: what came was no data. */
+        awaited = conn->blocked_on & ~conn->ready;
     }
 }
 
@@ -417,13 +443,15 @@ static enum conn_status send_all(struct conn *conn, const char *data, size_t len
             continue;
         }
         if (errno != EAGAIN)
-            return failed(conn, errno);
-        conn->ready &= ~UV_WRITABLE;
+            return conn_failed(conn, errno);
 
-        enum conn_status status = wait_for(conn, UV_WRITABLE, deadline_ms);
+        enum conn_status status = conn_wait_for(conn, conn->blocked_on, deadline_ms);
 
-        if (status != CONN_OK)
+        if (status != CONN_OK) {
+            if (conn->tls)
+                conn_tls_give_up(conn);
             return status;
+        }
     }
     return CONN_OK;
 }
@@ -468,13 +496,22 @@ enum conn_status conn_write(struct conn *conn, struct str data, uint64_t deadlin
 
 void conn_linger(struct conn *conn, uint64_t deadline_ms)
 {
-    uint64_t until_bytes = conn->bytes_read + CONN_LINGER_BYTES_MAX;
-    enum conn_status status = CONN_OK;
+    uint64_t dropped = 0;
+    ssize_t count = 0;
 
+    if (conn->tls)
+        conn_tls_say_end(conn);
     if (shutdown(conn->fd, SHUT_WR) != 0)
         return;
-    while (status == CONN_OK && conn->bytes_read < until_bytes) {
-        conn_consume(conn, conn_buffered(conn).length);
-        status = fill(conn, deadline_ms);
-    }
+    conn_consume(conn, conn_buffered(conn).length);
+    /* What is dropped need not be decrypted. */
+    do {
+        make_input_room(conn);
+        count = conn_socket_read(conn, conn->input, LOOP_BLOCK_BYTES);
+        if (count > 0)
+            dropped += (uint64_t)count;
+        release_input(conn);
+        if (count < 0 && errno == EAGAIN && conn_wait_for(conn, UV_READABLE, deadline_ms) == CONN_OK)
+            count = 1;
+    } while (count > 0 && dropped < CONN_LINGER_BYTES_MAX);
 }

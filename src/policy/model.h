@@ -209,4 +209,11 @@ struct policy_route {
 void policy_route(const struct policy_model *model, struct str server_name, const struct address *recipient,
                   struct policy_route *route);
 
+/* A recipient of `route` as the directory is asked about it, the local part as written, an alias domain's under the domain that it stands for. `text` has
+ * room for ADDRESS_TEXT_OCTETS_MAX; the length. */
+size_t policy_mailbox_text(const struct policy_route *route, const struct address *recipient, char *text);
+/* Whether both are one mailbox: local parts without case, an alias domain as what it stands for. */
+bool policy_same_mailbox(const struct policy_model *model, struct str server_name, const struct address *a,
+                         const struct address *b);
+
 #endif

@@ -167,3 +167,44 @@ void policy_route(const struct policy_model *model, struct str server_name, cons
         if (policy_connector_in_scope(spaces->entries[i].connector, server_name))
             route->connectors[route->connector_count++] = spaces->entries[i].connector;
 }
+
+/* Below a wildcard each domain is its own; an allowed domain is not ours to rename. */
+static struct str mailbox_domain(const struct policy_route *route, const struct address *recipient)
+{
+    return route->local && !route->local->is_wildcard ? route->local->name : address_domain(recipient);
+}
+
+size_t policy_mailbox_text(const struct policy_route *route, const struct address *recipient, char *text)
+{
+    struct str local = address_local_text(recipient);
+    struct str domain = mailbox_domain(route, recipient);
+
+    memcpy(text, local.data, local.length);
+    text[local.length] = '@';
+    memcpy(text + local.length + 1, domain.data, domain.length);
+    return local.length + 1 + domain.length;
+}
+
+static size_t mailbox_key(const struct policy_model *model, struct str server_name, const struct address *address,
+                          char key[ADDRESS_KEY_BYTES])
+{
+    size_t local_length = address_local(address).length;
+    struct policy_route route;
+    struct str domain;
+
+    policy_route(model, server_name, address, &route);
+    domain = mailbox_domain(&route, address);
+    address_key(address, key); /* the local part, unquoted and in lower case */
+    memcpy(key + local_length + 1, domain.data, domain.length);
+    return local_length + 1 + domain.length;
+}
+
+bool policy_same_mailbox(const struct policy_model *model, struct str server_name, const struct address *a,
+                         const struct address *b)
+{
+    char key_a[ADDRESS_KEY_BYTES], key_b[ADDRESS_KEY_BYTES];
+
+    return !a->is_null && !b->is_null &&
+           str_equal(str_make(key_a, mailbox_key(model, server_name, a, key_a)),
+                     str_make(key_b, mailbox_key(model, server_name, b, key_b)));
+}

@@ -78,6 +78,28 @@ static const struct policy_user_entry *find_name(const struct policy_user_list *
     return number > 0 ? &list->entries[number - 1] : NULL;
 }
 
+/* USER and USER@default-domain are one user, whichever of them the entry and the directory have: a denial must not miss by that. */
+static const struct policy_user_entry *find_user(const struct policy_user_list *list, struct str name)
+{
+    const struct policy_user_entry *entry = find_name(list, &list->users, name);
+    const struct policy_domain *domain = list->model->default_domain;
+    size_t at = str_find_last(name, '@');
+    char text[POLICY_USER_NAME_BYTES_MAX];
+
+    if (entry || !domain)
+        return entry;
+    if (at != STR_NONE)
+        return str_equal_nocase(str_skip(name, at + 1), domain->name)
+                   ? find_name(list, &list->users, str_take(name, at))
+                   : NULL;
+    if (name.length + 1 + domain->name.length > sizeof(text) || name.length == 0)
+        return NULL;
+    memcpy(text, name.data, name.length);
+    text[name.length] = '@';
+    memcpy(text + name.length + 1, domain->name.data, domain->name.length);
+    return find_name(list, &list->users, str_make(text, name.length + 1 + domain->name.length));
+}
+
 static const struct policy_user_entry *first_group(const struct policy_user_list *list)
 {
     for (size_t i = 0; i < list->entry_count; i++)
@@ -92,7 +114,7 @@ struct policy_match_result policy_user_list_match(const struct policy_user_list 
 
     if (policy_user_list_is_empty(list))
         return result;
-    result.user = find_name(list, &list->users, facts->user);
+    result.user = find_user(list, facts->user);
     for (size_t i = 0; !result.user && i < facts->group_count; i++)
         result.user = find_name(list, &list->groups, facts->groups[i]);
     if (result.user) {

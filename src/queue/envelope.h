@@ -23,7 +23,8 @@ enum envelope_flags {
         4,                 /* authenticated or granted relay: RET=FULL is honoured (relay-behaviour.md section 6) */
     ENVELOPE_RET_FULL = 8, /* RFC 3461 RET */
     ENVELOPE_RET_HEADERS = 16,
-    ENVELOPE_REPORT = 32, /* made here: a delivery status notification */
+    ENVELOPE_REPORT = 32,   /* made here: a delivery status notification */
+    ENVELOPE_EXPANDED = 64, /* made here of another message, for those that an alias or list stands for */
 };
 
 /* RFC 3461 NOTIFY; 0 is "not given" and means failure (and delay). */

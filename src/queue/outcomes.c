@@ -22,6 +22,7 @@ void outcomes_begin(struct outcomes *outcomes, struct queue *queue, struct messa
         .last_deferred = RECIPIENT_NONE,
     };
     buf_init(&outcomes->record, RECORD_BYTES_MAX + RESULT_ENTRY_BYTES_MAX);
+    queue->routing_serial++;
 }
 
 static void tell(const struct outcomes *outcomes, uint32_t recipient, const struct queue_outcome *outcome,
@@ -155,6 +156,8 @@ static void defer(struct outcomes *outcomes, uint32_t recipient, const struct qu
     tell(outcomes, recipient, outcome, outcomes->next_at_ms);
 }
 
+static void route_recipient(struct outcomes *outcomes, uint32_t recipient, enum queue_resolution resolution);
+
 void outcomes_add(struct outcomes *outcomes, uint32_t recipient, const struct queue_outcome *outcome)
 {
     switch (outcome->kind) {
@@ -167,6 +170,10 @@ void outcomes_add(struct outcomes *outcomes, uint32_t recipient, const struct qu
         break;
     case QUEUE_FAILED:
         fail(outcomes, recipient, outcome, false);
+        break;
+    case QUEUE_RESOLVED:
+        recipient_set_state(outcomes->queue, outcomes->message, recipient, RECIPIENT_WAITING);
+        route_recipient(outcomes, recipient, outcome->resolution);
         break;
     }
 }
@@ -212,22 +219,24 @@ static void make_ready(struct outcomes *outcomes, uint32_t recipient, const stru
     }
 }
 
-static void route_recipient(struct outcomes *outcomes, uint32_t recipient, struct queue_route *route)
+static void route_recipient(struct outcomes *outcomes, uint32_t recipient, enum queue_resolution resolution)
 {
     const struct queue_hooks *hooks = &outcomes->queue->hooks;
     struct queue_outcome outcome;
+    struct queue_route route;
 
-    route->kind = QUEUE_ROUTE_DEFER;
-    route->concurrency = 0;
-    route->destination[0] = route->status[0] = route->text[0] = '\0';
-    hooks->route(hooks->context, outcomes->envelope, recipient, route);
-    if (route->kind == QUEUE_ROUTE_DELIVER) {
-        make_ready(outcomes, recipient, route);
+    route.kind = QUEUE_ROUTE_DEFER;
+    route.concurrency = 0;
+    route.destination[0] = route.status[0] = route.text[0] = '\0';
+    hooks->route(hooks->context, outcomes->envelope, recipient, resolution, &route);
+    if (route.kind == QUEUE_ROUTE_DELIVER) {
+        make_ready(outcomes, recipient, &route);
         return;
     }
-    outcome.kind = route->kind == QUEUE_ROUTE_FAIL ? QUEUE_FAILED : QUEUE_DEFERRED;
-    memcpy(outcome.status, route->status, sizeof(outcome.status));
-    memcpy(outcome.text, route->text, sizeof(outcome.text));
+    outcome.kind = route.kind == QUEUE_ROUTE_FAIL ? QUEUE_FAILED : QUEUE_DEFERRED;
+    outcome.resolution = QUEUE_NOT_RESOLVED;
+    memcpy(outcome.status, route.status, sizeof(outcome.status));
+    memcpy(outcome.text, route.text, sizeof(outcome.text));
     outcome.remote[0] = '\0';
     outcomes_add(outcomes, recipient, &outcome);
 }
@@ -244,18 +253,16 @@ void route_recipients(struct queue *queue, struct message *message, uint32_t fir
     struct outcomes outcomes;
     struct envelope envelope;
     struct arena arena;
-    struct queue_route route;
 
     if (!message_decode(message, &arena, &envelope)) {
         /* It stays in the index, out of every list, and in the spool. */
         tell_unreadable(message);
         goto done;
     }
-    queue->routing_serial++;
     outcomes_begin(&outcomes, queue, message, &envelope);
     for (uint32_t recipient = first_recipient, next; recipient != RECIPIENT_NONE; recipient = next) {
         next = message->recipients[recipient].next;
-        route_recipient(&outcomes, recipient, &route);
+        route_recipient(&outcomes, recipient, QUEUE_NOT_RESOLVED);
     }
     outcomes_end(&outcomes);
 done:

@@ -8,6 +8,7 @@
  *        ^                                                                            │
  *   retry timer <── deferred ── queue_settle <── outcomes, recipient by recipient ────┘
  *                     failed ──> hooks.report ──> queue_reported;  all settled ──> "dead" to the spool
+ *                     resolved ──> routed again
  *
  * A recipient:  WAITING ─> READY ─> TAKEN ─> DELIVERED | WAITING (deferred) | FAILED ─> REPORTED.   One function changes it.
  *
@@ -52,7 +53,16 @@ struct queue_route {
     char text[QUEUE_REPLY_BYTES_MAX];
 };
 
-enum queue_outcome_kind { QUEUE_DELIVERED, QUEUE_DEFERRED, QUEUE_FAILED };
+/* What is known of a recipient that has to be looked up before it can be routed: nothing, until a delivery fiber says QUEUE_RESOLVED. It holds for the routing that
+ * follows at once; at the next attempt the recipient is looked up again. */
+enum queue_resolution { QUEUE_NOT_RESOLVED, QUEUE_RESOLVED_KNOWN, QUEUE_RESOLVED_UNKNOWN };
+
+enum queue_outcome_kind {
+    QUEUE_DELIVERED,
+    QUEUE_DEFERRED,
+    QUEUE_FAILED,
+    QUEUE_RESOLVED, /* routed again at once, with `resolution`; no attempt is counted */
+};
 
 /* What became of one recipient of an item. */
 struct queue_outcome {
@@ -60,6 +70,7 @@ struct queue_outcome {
     char status[12];                  /* RFC 3463 */
     char text[QUEUE_REPLY_BYTES_MAX]; /* the remote's reply or our words; sanitised, one line */
     char remote[128];                 /* who said so: a host name or address; empty for ourselves */
+    enum queue_resolution resolution; /* of QUEUE_RESOLVED */
 };
 
 /* One failed recipient of a report. */
@@ -95,7 +106,8 @@ struct queue_settings {
 
 struct queue_hooks {
     void *context;
-    void (*route)(void *context, const struct envelope *envelope, size_t recipient, struct queue_route *route);
+    void (*route)(void *context, const struct envelope *envelope, size_t recipient, enum queue_resolution resolution,
+                  struct queue_route *route);
     /* Starts a delivery fiber on a loop of the hook's choice, which calls queue_take with `worker`, and at last queue_worker_end, once. */
     void (*start_worker)(void *context, struct queue_worker *worker, const char *destination);
     /* Makes the report (or badmail) in a fiber of its own, then calls queue_reported. */
@@ -139,6 +151,8 @@ struct queue_outcome *queue_item_outcome(struct queue_item *item, size_t i);
 void queue_settle(struct queue_item *item);
 /* Not tried (the connection broke before this message's turn): back to the front of the ready list, no attempt counted. */
 void queue_give_back(struct queue_item *item);
+/* The same, to the end of the list: it was this one that failed, and when the destination is probed again, another shall have its turn. */
+void queue_give_back_last(struct queue_item *item);
 /* The destination took a connection (raises concurrency; until then one that has backed off gets one item at a time), or refused one or
  * ended one before it was good for anything. If no other connection stands, the destination then backs off: its ready messages stay where they are,
  * no attempt is counted, each is told once to hooks.event as deferred with `outcome`, and that is why it expires if it comes to that.

@@ -278,7 +278,8 @@ static void on_settle(struct loop_task *task)
     taken_item_free(taken);
 }
 
-static void on_give_back(struct loop_task *task)
+static void make_ready_again(struct loop_task *task,
+                             void (*push)(struct destination *destination, struct queue_item *item))
 {
     struct taken_item *taken = LIST_ENTRY(task, struct taken_item, task);
     struct queue_item *item = taken->item;
@@ -286,9 +287,19 @@ static void on_give_back(struct loop_task *task)
 
     detach_item(item);
     set_item_state(queue, item, RECIPIENT_READY);
-    destination_push_front(item->destination, item);
+    push(item->destination, item);
     taken_item_free(taken);
     reporting_consider(queue, item->message);
+}
+
+static void on_give_back(struct loop_task *task)
+{
+    make_ready_again(task, destination_push_front);
+}
+
+static void on_give_back_last(struct loop_task *task)
+{
+    make_ready_again(task, destination_push);
 }
 
 /* ---- the fiber's side ---- */
@@ -387,6 +398,12 @@ void queue_settle(struct queue_item *item)
 void queue_give_back(struct queue_item *item)
 {
     item->taken->task.run = on_give_back;
+    loop_post(item->taken->queue->owner, &item->taken->task);
+}
+
+void queue_give_back_last(struct queue_item *item)
+{
+    item->taken->task.run = on_give_back_last;
     loop_post(item->taken->queue->owner, &item->taken->task);
 }
 

@@ -77,6 +77,11 @@ struct draft *draft_create(const struct draft_store *store, struct str received,
     return draft;
 }
 
+void draft_keep_from(struct draft *draft, struct buf *from)
+{
+    draft->scan.from = from;
+}
+
 static void discard_run(struct worker_job *job)
 {
     spool_body_file_discard(&LIST_ENTRY(job, struct discard_job, job)->file);

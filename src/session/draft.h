@@ -35,6 +35,8 @@ enum draft_status {
 
 /* `received` is the trace field; `message_id` (without brackets) becomes a field if the message has none. Both are copied. */
 struct draft *draft_create(const struct draft_store *store, struct str received, struct str message_id);
+/* Before the first piece: the values of the From fields go to `from` (mail/header.h), which the caller keeps until draft_release. */
+void draft_keep_from(struct draft *draft, struct buf *from);
 /* Waits when a piece does not fit into memory. */
 void draft_append(struct draft *draft, struct str piece);
 /* No more comes. After it, what the header said is known. */

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "net/activation.h"
 #include "net/listener.h"
+#include "session/brakes.h"
 #include "session/connections.h"
 #include "session/proxied.h"
 #include "session/session.h"
@@ -70,9 +71,10 @@ struct visit {
 };
 
 struct service {
-    pthread_mutex_t mutex; /* config, visit_count */
+    pthread_mutex_t mutex; /* runtime, visit_count */
     pthread_cond_t empty;
-    const struct config *config;
+    struct runtime *runtime;
+    struct brakes *brakes;
     size_t visit_count;
     const struct draft_store *store;
     struct dns *dns;
@@ -136,7 +138,7 @@ static bool learn_client(struct visit *visit)
     if (!header.has_client)
         return true;
     if (!connections_name(visit->connections, &header.client, server->limits.connections_per_client_max)) {
-        turn_away(visit->fd, options->config, server, &header.client);
+        turn_away(visit->fd, options->runtime->config, server, &header.client);
         return false;
     }
     visit->is_nameless = false;
@@ -159,7 +161,7 @@ static void visit_main(void *argument)
         session_run(visit->session);
     } else {
         conn_close(&options->conn);
-        config_release(&options->config);
+        runtime_release(&options->runtime);
     }
     visit_over(visit);
 }
@@ -170,7 +172,7 @@ struct arrival {
     int fd;
     struct net_address peer;
     struct server_state *state;
-    const struct config *config;
+    struct runtime *runtime;
     const struct config_server *server;
 };
 
@@ -179,7 +181,7 @@ static bool visit_start(const struct arrival *arrival)
     struct service *service = arrival->slot->owner->service;
     struct connections *connections = arrival->state->connections;
     const struct config_limits *limits = &arrival->server->limits;
-    bool is_nameless = proxied_is_proxy(arrival->config, arrival->server, &arrival->peer);
+    bool is_nameless = proxied_is_proxy(arrival->runtime->config, arrival->server, &arrival->peer);
     struct visit *visit;
 
     if (is_nameless ? !connections_add_nameless(connections, limits->connections_max)
@@ -193,7 +195,8 @@ static bool visit_start(const struct arrival *arrival)
     visit->is_nameless = is_nameless;
     visit->options = (struct session_options){.store = service->store,
                                               .dns = service->dns,
-                                              .config = arrival->config,
+                                              .brakes = service->brakes,
+                                              .runtime = arrival->runtime,
                                               .server = arrival->server,
                                               .client = arrival->peer};
     if (fiber_start(visit_main, visit) != 0) {
@@ -218,16 +221,16 @@ static void on_accepted(void *context, int fd, const struct net_address *peer)
     struct arrival arrival = {.slot = slot, .fd = fd, .peer = *peer};
 
     pthread_mutex_lock(&service->mutex);
-    arrival.config = config_retain(service->config);
+    arrival.runtime = runtime_retain(service->runtime);
     arrival.state = slot->owner->state;
     pthread_mutex_unlock(&service->mutex);
-    arrival.server = config_find_server(arrival.config, str_from_cstr(arrival.state->name));
+    arrival.server = config_find_server(arrival.runtime->config, str_from_cstr(arrival.state->name));
     if (arrival.server && visit_start(&arrival))
         return;         /* the session has the descriptor and the reference */
     if (arrival.server) /* else a reload has just removed it */
-        turn_away(fd, arrival.config, arrival.server, peer);
+        turn_away(fd, arrival.runtime->config, arrival.server, peer);
     close(fd);
-    config_release(&arrival.config);
+    runtime_release(&arrival.runtime);
 }
 
 /* ---- listeners ---- */
@@ -372,24 +375,34 @@ void service_append_addresses(const struct service *service, struct buf *out)
 
 /* ---- configuration ---- */
 
+struct runtime *service_runtime(struct service *service)
+{
+    struct runtime *runtime;
+
+    pthread_mutex_lock(&service->mutex);
+    runtime = runtime_retain(service->runtime);
+    pthread_mutex_unlock(&service->mutex);
+    return runtime;
+}
+
 const struct config *service_config(struct service *service)
 {
     const struct config *config;
 
     pthread_mutex_lock(&service->mutex);
-    config = config_retain(service->config);
+    config = config_retain(service->runtime->config);
     pthread_mutex_unlock(&service->mutex);
     return config;
 }
 
-/* The configuration, and with it whose connections each address takes. */
-static void take_config(struct service *service, const struct config *config)
+/* The runtime, and with it whose connections each address takes. */
+static void take_runtime(struct service *service, struct runtime *runtime)
 {
-    const struct config *before;
+    struct runtime *before;
 
     pthread_mutex_lock(&service->mutex);
-    before = service->config;
-    service->config = config_retain(config);
+    before = service->runtime;
+    service->runtime = runtime_retain(runtime);
     for (struct list_link *link = service->listeners.next; link != &service->listeners; link = link->next) {
         struct service_listener *listener = LIST_ENTRY(link, struct service_listener, link);
 
@@ -397,8 +410,7 @@ static void take_config(struct service *service, const struct config *config)
             listener->state = listener->next_state;
     }
     pthread_mutex_unlock(&service->mutex);
-    if (before)
-        config_release(&before);
+    runtime_release(&before);
 }
 
 static bool is_any(const struct service_listener *listener)
@@ -458,15 +470,15 @@ static int open_listeners(struct service *service, const struct config *config, 
     return 0;
 }
 
-int service_apply(struct service *service, const struct config *config, struct error *error)
+int service_apply(struct service *service, struct runtime *runtime, struct error *error)
 {
     for (struct list_link *link = service->listeners.next; link != &service->listeners; link = link->next)
         LIST_ENTRY(link, struct service_listener, link)->next_state = NULL;
-    if (open_listeners(service, config, error) != 0) {
+    if (open_listeners(service, runtime->config, error) != 0) {
         close_listeners(service, is_unopened);
         return -1;
     }
-    take_config(service, config);
+    take_runtime(service, runtime);
     close_listeners(service, is_gone);
     if (service->is_open)
         open_listeners_to_clients(service);
@@ -547,6 +559,11 @@ void service_wait(struct service *service, unsigned grace_ms)
     wait_until_empty(service, SERVICE_ABORT_MS);
 }
 
+void service_forget(struct service *service)
+{
+    runtime_release(&service->runtime);
+}
+
 struct service *service_create(struct loop *const *loops, size_t loop_count)
 {
     struct service *service = mem_alloc(sizeof(*service) + loop_count * sizeof(service->loops[0]));
@@ -559,6 +576,7 @@ struct service *service_create(struct loop *const *loops, size_t loop_count)
     pthread_condattr_destroy(&attributes);
     list_init(&service->listeners);
     list_init(&service->states);
+    service->brakes = brakes_create();
     service->loop_count = loop_count;
     for (size_t i = 0; i < loop_count; i++) {
         struct service_loop *home = &service->loops[i];
@@ -589,7 +607,8 @@ void service_destroy(struct service **pointer)
         free(state->name);
         free(state);
     }
-    config_release(&service->config);
+    service_forget(service);
+    brakes_destroy(&service->brakes);
     pthread_cond_destroy(&service->empty);
     pthread_mutex_destroy(&service->mutex);
     free(service);

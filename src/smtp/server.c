@@ -16,9 +16,10 @@ static bool transition_is_allowed(enum smtp_state from, enum smtp_state to)
 {
     switch (to) {
     case SMTP_START:
-        return false;
+        return from == SMTP_START || from == SMTP_READY;
     case SMTP_READY:
         return from != SMTP_CLOSING;
+    case SMTP_AUTH:
     case SMTP_MAIL:
         return from == SMTP_READY;
     case SMTP_RCPT:
@@ -53,6 +54,22 @@ uint64_t smtp_server_deadline(const struct smtp_server *server)
     return loop_now_ms() + server->settings->idle_timeout_ms;
 }
 
+enum conn_status smtp_server_read_line(struct smtp_server *server, struct conn_line *line)
+{
+    bool between = server->state == SMTP_START || server->state == SMTP_READY || server->state == SMTP_AUTH;
+    enum conn_status status = CONN_CANCELLED;
+
+    if (!server->stopping || !between) {
+        server->awaits_command = between;
+        status = conn_read_line(server->conn, CONN_LINE_BYTES_MAX, smtp_server_deadline(server), line);
+        server->awaits_command = false;
+        /* A command came together with the stop: begun now, its message would meet a cancelled fiber. */
+        if (server->stopping && between && status == CONN_OK)
+            status = CONN_CANCELLED;
+    }
+    return status;
+}
+
 void smtp_server_lost(struct smtp_server *server, enum conn_status status)
 {
     struct str host = server->settings->hostname;
@@ -79,17 +96,22 @@ void smtp_reply_set(struct smtp_reply *reply, int code, const char *enhanced, co
     va_end(arguments);
 }
 
-/* Dictionary harvesting gets slow: nothing is held meanwhile but the session itself. */
+/* Dictionary harvesting gets slow: nothing is held meanwhile but the session itself. The end of the daemon does not wait for it. */
 static void tarpit(struct smtp_server *server)
 {
     uint64_t until_ms = loop_now_ms() + server->settings->tarpit_ms;
 
-    if (server->settings->tarpit_ms == 0 || server->hooks->is_trusted(server->context))
+    if (server->settings->tarpit_ms == 0 || server->stopping || server->hooks->is_trusted(server->context))
         return;
     if (conn_flush(server->conn, smtp_server_deadline(server)) != CONN_OK)
         return;
+    conn_rest(server->conn);
+    server->awaits_command = true;
     while (fiber_wait(until_ms) == WAIT_READY) {
     }
+    server->awaits_command = false;
+    if (server->stopping)
+        fiber_clear_cancel();
 }
 
 static void write_line(struct smtp_server *server, int code, char separator, const char *enhanced, const char *text)
@@ -145,11 +167,17 @@ void smtp_server_complain(struct smtp_server *server, int code, const char *enha
 
 /* ---- commands without arguments that matter ---- */
 
+/* At least as many as on_hello lists. */
+#define KEYWORDS_MAX 12
+
 static void on_hello(struct smtp_server *server, const struct command *command)
 {
     bool is_esmtp = command->verb == COMMAND_EHLO;
     char ip[NET_ADDRESS_TEXT_BYTES];
     char text[SMTP_REPLY_TEXT_BYTES];
+    char auth[SMTP_REPLY_TEXT_BYTES];
+    const char *keywords[KEYWORDS_MAX];
+    size_t count = 0;
 
     if (server->state == SMTP_START)
         smtp_server_set_state(server, SMTP_READY);
@@ -161,13 +189,21 @@ static void on_hello(struct smtp_server *server, const struct command *command)
     if (!is_esmtp)
         return;
     snprintf(text, sizeof(text), "SIZE %llu", (unsigned long long)server->settings->message_bytes_max);
-    write_line(server, 250, '-', NULL, "PIPELINING");
-    write_line(server, 250, '-', NULL, text);
-    write_line(server, 250, '-', NULL, "8BITMIME");
-    write_line(server, 250, '-', NULL, "SMTPUTF8");
-    write_line(server, 250, '-', NULL, "ENHANCEDSTATUSCODES");
-    write_line(server, 250, '-', NULL, "DSN");
-    write_line(server, 250, ' ', NULL, "CHUNKING");
+    keywords[count++] = "PIPELINING";
+    keywords[count++] = text;
+    keywords[count++] = "8BITMIME";
+    keywords[count++] = "SMTPUTF8";
+    keywords[count++] = "ENHANCEDSTATUSCODES";
+    keywords[count++] = "DSN";
+    keywords[count++] = "CHUNKING";
+    if (smtp_server_offers_tls(server))
+        keywords[count++] = "STARTTLS";
+    if (smtp_server_offers_auth(server)) {
+        snprintf(auth, sizeof(auth), "AUTH %s", server->hooks->auth_mechanisms(server->context));
+        keywords[count++] = auth;
+    }
+    for (size_t i = 0; i < count; i++)
+        write_line(server, 250, i + 1 < count ? '-' : ' ', NULL, keywords[i]);
 }
 
 static void on_rset(struct smtp_server *server, const struct command *command)
@@ -193,15 +229,13 @@ static void on_quit(struct smtp_server *server, const struct command *command)
 
 static void on_help(struct smtp_server *server, const struct command *command)
 {
-    (void)command;
-    write_line(server, 214, '-', "2.0.0", "This server supports the following commands:");
-    write_line(server, 214, ' ', "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
-}
+    char text[SMTP_REPLY_TEXT_BYTES];
 
-static void on_not_offered(struct smtp_server *server, const struct command *command)
-{
     (void)command;
-    smtp_server_complain(server, 502, "5.5.1", "Command not implemented");
+    snprintf(text, sizeof(text), "EHLO HELO%s%s MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT",
+             smtp_server_offers_tls(server) ? " STARTTLS" : "", smtp_server_offers_auth(server) ? " AUTH" : "");
+    write_line(server, 214, '-', "2.0.0", "This server supports the following commands:");
+    write_line(server, 214, ' ', "2.0.0", text);
 }
 
 static void on_unknown(struct smtp_server *server, const struct command *command)
@@ -351,8 +385,8 @@ static command_fn *const command_table[COMMAND_VERB_COUNT] = {
     [COMMAND_NOOP] = on_noop,          [COMMAND_QUIT] = on_quit,
     [COMMAND_VRFY] = on_vrfy,          [COMMAND_EXPN] = on_unknown,
     [COMMAND_HELP] = on_help,          [COMMAND_ETRN] = on_unknown,
-    [COMMAND_TURN] = on_unknown,       [COMMAND_STARTTLS] = on_not_offered,
-    [COMMAND_AUTH] = on_not_offered,
+    [COMMAND_TURN] = on_unknown,       [COMMAND_STARTTLS] = smtp_server_starttls,
+    [COMMAND_AUTH] = smtp_server_auth,
 };
 
 /* Apart from the loop, so that what parsing and deciding need of the stack is given back before the next wait. */
@@ -361,6 +395,10 @@ static __attribute__((noinline)) void dispatch(struct smtp_server *server, const
     struct command command;
 
     command_parse(&command, line->text);
+    if (line->text.length + strlen("\r\n") > SMTP_COMMAND_BYTES_MAX && command.verb != COMMAND_AUTH) {
+        smtp_server_complain(server, 500, "5.5.2", "Line too long");
+        return;
+    }
     if (!line->crlf || command.has_bare_newline) {
         smtp_server_complain(server, 500, "5.5.2", "Line must end in CRLF, and have no CR or LF in it");
         return;
@@ -414,20 +452,12 @@ void smtp_server_run(struct smtp_server **out, const struct smtp_server_options 
     };
 
     *out = &server;
-    greet(&server);
+    if (!options->settings->tls_is_implicit || smtp_server_begin_tls(&server))
+        greet(&server);
     while (server.state != SMTP_CLOSING) {
         struct conn_line line;
-        enum conn_status status = CONN_CANCELLED;
-        bool between = server.state == SMTP_START || server.state == SMTP_READY;
+        enum conn_status status = smtp_server_read_line(&server, &line);
 
-        if (!server.stopping || !between) {
-            server.awaits_command = between;
-            status = conn_read_line(server.conn, SMTP_COMMAND_BYTES_MAX, smtp_server_deadline(&server), &line);
-            server.awaits_command = false;
-            /* A command came together with the stop: begun now, its message would meet a cancelled fiber. */
-            if (server.stopping && between && status == CONN_OK)
-                status = CONN_CANCELLED;
-        }
         if (status == CONN_OK)
             dispatch(&server, &line);
         else if (status == CONN_LINE_TOO_LONG)

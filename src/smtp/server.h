@@ -11,13 +11,16 @@
  *   START ──EHLO/HELO──> READY ──MAIL──> MAIL ──RCPT──> RCPT ──DATA──> DATA ──dot──> READY
  *                          ^               │ RSET, EHLO    └───BDAT──> CHUNKS ──LAST──> READY
  *                          └───────────────┘<── a refused message, a failed chunk
+ *   READY ──AUTH──> AUTH ──235, 5xx, 4xx, "*"──> READY;   READY ──STARTTLS──> START
  *   any ──QUIT, limits, errors──> CLOSING
  */
 #ifndef POSTERN_SMTP_SERVER_H
 #define POSTERN_SMTP_SERVER_H
 
+#include "base/buf.h"
 #include "base/str.h"
 #include "net/conn.h"
+#include "net/tls.h"
 #include "smtp/command.h"
 
 struct smtp_server;
@@ -46,6 +49,15 @@ struct smtp_server_settings {
     uint64_t messages_max; /* 0: no limit */
     uint64_t errors_max;
     uint64_t unknown_recipients_max; /* 0: no limit */
+    struct tls_context *tls;         /* NULL: none, STARTTLS is not offered */
+    bool tls_is_implicit;            /* the connection begins with the handshake */
+};
+
+enum smtp_auth_status {
+    SMTP_AUTH_CONTINUE, /* `challenge` is sent, and an answer awaited */
+    SMTP_AUTH_DONE,     /* `reply` is 235 */
+    SMTP_AUTH_FAILED,   /* `reply` says why: 535, 454, 501, 504, 538 */
+    SMTP_AUTH_CLOSE,    /* `reply` is a 421: the connection ends */
 };
 
 /*
@@ -55,6 +67,21 @@ struct smtp_server_hooks {
     /* Before the banner. A code other than 220 is sent and the connection closed. The text of 220 is the server's own. */
     void (*connected)(void *context, struct smtp_reply *reply);
     void (*hello)(void *context, struct str name, bool is_esmtp);
+    /* TLS has begun: conn_tls tells of it. What was said before is forgotten (RFC 3207 4.2), the hello included. */
+    void (*secured)(void *context);
+    /* TLS did not come about, or is refused by the client: for the log. The connection ends. */
+    void (*tls_failed)(void *context, const struct error *error);
+    /* The mechanisms that are offered now, separated by spaces. NULL: there is no AUTH (502). Empty: none may be used now, and EHLO does not list any, but
+     * auth_begin says why (538). Valid until the next call. The hook itself may be NULL. */
+    const char *(*auth_mechanisms)(void *context);
+    /* `initial`: the decoded initial response, NULL data for none, as opposed to an empty one. The server does the wire: base64, "*", lengths, sequence,
+     * once a session. Both may wait. `challenge` is empty at the call; what was in it and in the responses is cleared from memory afterwards. */
+    enum smtp_auth_status (*auth_begin)(void *context, struct str mechanism, struct str initial, struct buf *challenge,
+                                        struct smtp_reply *reply);
+    enum smtp_auth_status (*auth_continue)(void *context, struct str response, struct buf *challenge,
+                                           struct smtp_reply *reply);
+    /* The exchange is over without a result: "*", a malformed line, the connection's end. */
+    void (*auth_abort)(void *context);
     /* 2xx opens a transaction. */
     void (*mail)(void *context, const struct command_mail *mail, struct smtp_reply *reply);
     /* 2xx adds the recipient. */

@@ -7,7 +7,7 @@
 #include "mail/dot.h"
 #include "smtp/server.h"
 
-/* RFC 5321 4.5.3.1.4 asks for 512; parameters add to it. CRLF included. */
+/* RFC 5321 4.5.3.1.4 asks for 512; parameters add to it. CRLF included. AUTH's may have CONN_LINE_BYTES_MAX (RFC 4954 4). */
 #define SMTP_COMMAND_BYTES_MAX 2048
 /* On average over a message, after as long as a client may be idle. */
 #define SMTP_DATA_BYTES_PER_SECOND_MIN 1024
@@ -19,8 +19,10 @@
 /* For the last reply, and for what a client still sends while it should be reading it. */
 #define SMTP_GOODBYE_TIMEOUT_MS 10000
 #define SMTP_LINGER_TIMEOUT_MS  1000
+/* Or the idle timeout, if that is shorter. */
+#define SMTP_HANDSHAKE_TIMEOUT_MS 60000
 
-enum smtp_state { SMTP_START, SMTP_READY, SMTP_MAIL, SMTP_RCPT, SMTP_DATA, SMTP_CHUNKS, SMTP_CLOSING };
+enum smtp_state { SMTP_START, SMTP_READY, SMTP_AUTH, SMTP_MAIL, SMTP_RCPT, SMTP_DATA, SMTP_CHUNKS, SMTP_CLOSING };
 
 struct smtp_server {
     struct conn *conn;
@@ -29,8 +31,9 @@ struct smtp_server {
     void *context;
     struct fiber *fiber;
     enum smtp_state state;
-    bool awaits_command;
+    bool awaits_command; /* or the tarpit's end: nothing that a stop would cut off */
     bool stopping;
+    bool is_authenticated;
     bool smtputf8; /* of the transaction */
     uint64_t recipient_count;
     uint64_t error_count;
@@ -45,7 +48,7 @@ struct smtp_server {
 };
 
 void smtp_server_set_state(struct smtp_server *server, enum smtp_state state);
-/* Sends a reply; a 5xx waits for the tarpit first. */
+/* Sends a reply; a 5xx waits for the tarpit first, and the client's line is not valid after it. */
 void smtp_server_reply(struct smtp_server *server, const struct smtp_reply *reply);
 void smtp_server_say(struct smtp_server *server, int code, const char *enhanced, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -55,8 +58,22 @@ void smtp_server_complain(struct smtp_server *server, int code, const char *enha
 /* What a status that ends the connection calls for: a last word after a timeout or a stop. */
 void smtp_server_lost(struct smtp_server *server, enum conn_status status);
 uint64_t smtp_server_deadline(const struct smtp_server *server);
+/* The client's next line, until the idle timeout. Cancelled at once if the session is to stop and is between transactions. */
+enum conn_status smtp_server_read_line(struct smtp_server *server, struct conn_line *line);
 /* Drops the transaction, if any: READY, or START before the first hello. */
 void smtp_server_reset(struct smtp_server *server);
+
+/* server_tls.c */
+/* TLS can still begin with STARTTLS. */
+bool smtp_server_offers_tls(const struct smtp_server *server);
+void smtp_server_starttls(struct smtp_server *server, const struct command *command);
+/* The handshake. false: the session is at its end. */
+bool smtp_server_begin_tls(struct smtp_server *server);
+
+/* server_auth.c */
+/* There is a mechanism that can be used now. */
+bool smtp_server_offers_auth(const struct smtp_server *server);
+void smtp_server_auth(struct smtp_server *server, const struct command *command);
 
 /* server_data.c */
 void smtp_server_data(struct smtp_server *server, const struct command *command);

@@ -16,6 +16,7 @@ import common  # noqa: F401  (finds the harness)
 from common import postfix
 from common.processes import PeakMemory, cpu_seconds
 from harness.postern import Postern, build_dir
+from harness.settings import INSPECTABLE
 
 POLL_S = 0.02
 STALL_S = 120
@@ -43,6 +44,7 @@ class PosternServer:
             "delivery": None,
             "spool": None,
             "log": {"format": "text", "to": str(pathlib.Path(directory) / "postern.log")},
+            **INSPECTABLE,
         })
         self._daemon.write_config()
         self._daemon.spawn()

@@ -7,7 +7,7 @@ import pytest
 from harness.client import SmtpClient, deliver, letter, token
 from harness.idle import IdleClients, raise_descriptor_limit
 from harness.limits import SCALE, wait_until
-from harness.settings import HOSTNAME
+from harness.settings import HOSTNAME, INSPECTABLE
 
 TOO_MANY = f"421 4.3.2 {HOSTNAME} Service not available, too many connections"
 
@@ -135,7 +135,8 @@ def hold_idle(relay, count):
 def check_idle(place, wanted):
     """KiB a connection costs; a second wave must live on what the first one left."""
     count = min(wanted, raise_descriptor_limit(wanted + 1000) - 500)
-    relay = place.postern({"servers": {"main": {"limits": {"connections": wanted + 100, "connections-per-client": wanted}}}})
+    relay = place.postern({
+        "servers": {"main": {"limits": {"connections": wanted + 100, "connections-per-client": wanted}}}, **INSPECTABLE})
     deliver(relay.address(), "alice@contoso.test", "bob@contoso.test", letter(token()))
     before_kib = relay.resident_kib()
     first_kib = hold_idle(relay, count)

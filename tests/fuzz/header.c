@@ -5,6 +5,7 @@
  */
 #include "mail/header.h"
 #include "mail/dsn.h"
+#include "mail/mailboxes.h"
 #include "mail/received.h"
 
 #include <stdint.h>
@@ -15,11 +16,30 @@
             __builtin_trap();                                                                                          \
     } while (0)
 
-static void scan(struct header_scan *s, struct str input, size_t piece_bytes)
+/* Small, so that it overflows. */
+#define FROM_BYTES_MAX 512
+
+static void scan(struct header_scan *s, struct str input, size_t piece_bytes, struct buf *from)
 {
     header_scan_init(s);
+    buf_init(from, FROM_BYTES_MAX);
+    s->from = from;
     for (; input.length > 0; input = str_skip(input, piece_bytes))
         header_scan_feed(s, str_take(input, piece_bytes));
+}
+
+/* Each entry is a part of the field, behind the one before; what is told as valid is an address. */
+static void check_mailboxes(struct str field)
+{
+    const char *end = field.data;
+    struct mailbox mailbox;
+
+    while (mailboxes_next(&field, &mailbox)) {
+        CHECK(mailbox.text.data >= end);
+        end = mailbox.text.data + mailbox.text.length;
+        CHECK(!mailbox.is_valid || address_domain(&mailbox.address).length > 0);
+    }
+    CHECK(field.length == 0);
 }
 
 static void check_scan(struct str input, size_t piece_bytes)
@@ -27,8 +47,15 @@ static void check_scan(struct str input, size_t piece_bytes)
     struct header_scan whole;
     struct header_scan pieces;
 
-    scan(&whole, input, SIZE_MAX);
-    scan(&pieces, input, piece_bytes);
+    struct buf whole_from;
+    struct buf pieces_from;
+
+    scan(&whole, input, SIZE_MAX, &whole_from);
+    scan(&pieces, input, piece_bytes, &pieces_from);
+    CHECK(str_equal(buf_str(&whole_from), buf_str(&pieces_from)) && whole.from_overflows == pieces.from_overflows);
+    check_mailboxes(buf_str(&whole_from));
+    buf_release(&whole_from);
+    buf_release(&pieces_from);
     CHECK(whole.is_complete == pieces.is_complete && whole.header_bytes == pieces.header_bytes);
     CHECK(whole.received_count == pieces.received_count && whole.has_date == pieces.has_date);
     CHECK(whole.has_from == pieces.has_from && whole.has_message_id == pieces.has_message_id);

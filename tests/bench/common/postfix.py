@@ -123,12 +123,23 @@ def source(port, messages, sessions, size):
                              "-f", "sender@client.test", "-t", "recipient@example.net", f"127.0.0.1:{port}"])
 
 
+MAIN_TLS = """\
+smtpd_tls_security_level = may
+smtpd_tls_cert_file = {certificate}
+smtpd_tls_key_file = {key}
+smtpd_tls_session_cache_database = btree:{directory}/data/smtpd_scache
+tls_preempt_cipherlist = yes
+"""
+
+MASTER_TLS = "127.0.0.1:{port}  inet  n - n - - smtpd -o smtpd_tls_wrappermode=yes\n"
+
+
 class Postfix:
-    """Relays everything to a sink. Needs root, as Postfix does."""
+    """Relays everything to a sink. Needs root, as Postfix does. `tls`: (certificate, key), and it listens on tls_port too."""
 
     name = "Postfix"
 
-    def __init__(self, directory, sink_port):
+    def __init__(self, directory, sink_port, tls=None):
         if os.geteuid() != 0:
             raise SystemExit("Postfix starts as root only; run with --without-postfix to measure Postern alone")
         self.port = free_port()
@@ -139,6 +150,12 @@ class Postfix:
         shutil.chown(self._directory / "data", "postfix")
         (self._configuration / "main.cf").write_text(MAIN.format(directory=self._directory, sink_port=sink_port))
         (self._configuration / "master.cf").write_text(MASTER.format(address=f"127.0.0.1:{self.port}"))
+        if tls:
+            self.tls_port = free_port()
+            with open(self._configuration / "main.cf", "a") as file:
+                file.write(MAIN_TLS.format(certificate=tls[0], key=tls[1], directory=self._directory))
+            with open(self._configuration / "master.cf", "a") as file:
+                file.write(MASTER_TLS.format(port=self.tls_port))
         self._command("start")
         wait_for_port(self.port)
         self.pid = int((self._directory / "queue" / "pid" / "master.pid").read_text())

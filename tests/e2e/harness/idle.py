@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many idle connections, held by processes of their own, as one process may not have enough descriptors."""
+import json
 import pathlib
 import resource
 import subprocess
@@ -9,14 +10,18 @@ PROGRAM = pathlib.Path(__file__).with_name("idle_connections.py")
 
 
 class IdleClients:
-    """Processes that hold connections open: each says how many it has, and closes them when its input ends."""
+    """Processes that hold connections open: each says how many it has, and closes them when its input ends.
 
-    def __init__(self, address, count, processes):
+    Each connection greets, then says `commands`, of which all but those in `unanswered`, which come last, must be answered with 2xx.
+    """
+
+    def __init__(self, address, count, processes, commands=(), unanswered=()):
         self.processes = []
         host, port = address
         for number in range(processes):
             share = count // processes + (number < count % processes)
-            command = [sys.executable, str(PROGRAM), host, str(port), str(share), f"127.0.{number + 1}"]
+            command = [sys.executable, str(PROGRAM), host, str(port), str(share), f"127.0.{number + 1}",
+                       json.dumps(list(commands)), json.dumps(list(unanswered))]
             self.processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
 
     def opened(self):

@@ -261,7 +261,6 @@ static void test_warnings(void **state)
     (void)state;
     assert_true(has_warning("user-root"));
     assert_true(has_warning("hostname-short"));
-    assert_true(has_warning("no-directory"));
     assert_true(has_warning("relay-except"));
     assert_true(has_warning("connector-overrides"));
     assert_true(has_warning("no-route"));

@@ -106,8 +106,8 @@ static void check_mentions(const struct schema_map *map, const char *example, co
         const struct schema_key *key = &map->keys[i];
         char *in_example = mem_printf("%s:", key->name);
 
-        /* TLS and routing by the DNS have a value that is available, and that is the default. */
-        if (is_available(key) && strcmp(key->name, "mode") != 0 && strcmp(key->name, "route") != 0) {
+        /* Routing by the DNS has a value that is available, and that is the default. */
+        if (is_available(key) && strcmp(key->name, "route") != 0) {
             if (!strstr(example, in_example))
                 fail_msg("etc/postern.yaml lacks %s", key->name);
             if (!strstr(manual, key->name))

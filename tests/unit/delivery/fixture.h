@@ -336,6 +336,13 @@ static const struct config *relay_parse_config(const char *delivery_lines)
     return config;
 }
 
+/* Nobody is known. */
+static struct directory *relay_directory(void *context)
+{
+    (void)context;
+    return NULL;
+}
+
 static void relay_load_config(const char *delivery_lines)
 {
     relay.config = relay_parse_config(delivery_lines);
@@ -378,6 +385,7 @@ static void relay_start(void)
                                        .loop_count = relay.reloaded ? 1 : 2,
                                        .vfs = vfs_system(),
                                        .config = relay_config,
+                                       .directory = relay_directory,
                                        .data_directory = relay.root};
 
     relay.vfs = *vfs_system();

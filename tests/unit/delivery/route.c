@@ -55,7 +55,18 @@ static struct queue_route choose(const struct config *config, const char *server
     struct queue_route route;
 
     memset(&route, 0xff, sizeof(route));
-    route_choose(config, &envelope, 0, &route);
+    route_choose(config, &envelope, 0, QUEUE_NOT_RESOLVED, &route);
+    return route;
+}
+
+static struct queue_route choose_resolved(const struct config *config, const char *address,
+                                          enum queue_resolution resolution)
+{
+    struct envelope_recipient recipient = {.address = str_from_cstr(address)};
+    struct envelope envelope = {.server = STR("internet"), .recipients = &recipient, .recipient_count = 1};
+    struct queue_route route;
+
+    route_choose(config, &envelope, 0, resolution, &route);
     return route;
 }
 
@@ -75,9 +86,9 @@ static void test_chooses(void **state)
         {"internet", "nobody@contoso.example", QUEUE_ROUTE_FAIL, "5.1.1"},
         {"internet", "whoever@any.test", QUEUE_ROUTE_DELIVER, "maildir"},
         {"internet", "someone@x.y.wild.test", QUEUE_ROUTE_DELIVER, "maildir"},
-        /* an empty directory knows nobody but the postmaster */
-        {"internet", "alice@directory.test", QUEUE_ROUTE_FAIL, "5.1.1"},
-        {"internet", "Postmaster@directory.test", QUEUE_ROUTE_DELIVER, "maildir"},
+        /* who is in the directory it has to say; and of the postmaster, who is known without, what he stands for */
+        {"internet", "alice@directory.test", QUEUE_ROUTE_DELIVER, "directory"},
+        {"internet", "Postmaster@directory.test", QUEUE_ROUTE_DELIVER, "directory"},
         /* the local part is never looked into */
         {"internet", "v%example.net@contoso.test", QUEUE_ROUTE_FAIL, "5.1.1"},
         {"internet", "\"v@example.net\"@contoso.test", QUEUE_ROUTE_FAIL, "5.1.1"},
@@ -117,6 +128,26 @@ static void test_chooses(void **state)
         else
             assert_true(route.text[0] != '\0');
     }
+    config_release(&config);
+}
+
+/* What the directory said is heeded; what it was not asked is not changed by it. */
+static void test_the_directory_decides(void **state)
+{
+    const struct config *config = load("");
+    struct queue_route route;
+
+    (void)state;
+    route = choose_resolved(config, "alice@directory.test", QUEUE_RESOLVED_KNOWN);
+    assert_int_equal(route.kind, QUEUE_ROUTE_DELIVER);
+    assert_string_equal(route.destination, "maildir");
+    route = choose_resolved(config, "alice@directory.test", QUEUE_RESOLVED_UNKNOWN);
+    assert_int_equal(route.kind, QUEUE_ROUTE_FAIL);
+    assert_string_equal(route.status, "5.1.1");
+    route = choose_resolved(config, "postmaster@directory.test", QUEUE_RESOLVED_UNKNOWN);
+    assert_string_equal(route.destination, "maildir");
+    route = choose_resolved(config, "nobody@contoso.test", QUEUE_RESOLVED_KNOWN);
+    assert_int_equal(route.kind, QUEUE_ROUTE_FAIL);
     config_release(&config);
 }
 
@@ -239,6 +270,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chooses),
+        cmocka_unit_test(test_the_directory_decides),
         cmocka_unit_test(test_no_route_says_so),
         cmocka_unit_test(test_unresolved_recipients_host),
         cmocka_unit_test(test_parses_destinations),

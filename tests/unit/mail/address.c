@@ -362,6 +362,14 @@ static void test_lengths(void **state)
     damaged[0] = '"';
     damaged[sizeof(damaged) - 1] = '"';
     assert_false(address_parse_stored(&a, str_make(damaged, sizeof(damaged))));
+    /* Nor must quoted pairs, of which none counts in the local part, make its text longer than a client's can be: another domain may be put behind it. */
+    for (size_t i = 1; i < sizeof(damaged); i += 2)
+        damaged[i] = '\\';
+    memcpy(damaged + 2 * (ADDRESS_PATH_OCTETS_MAX / 2) - 1, "\"@x", 3);
+    assert_true(address_parse_stored(&a, str_make(damaged, 2 * (ADDRESS_PATH_OCTETS_MAX / 2) + 2)));
+    memset(damaged + 2 * (ADDRESS_PATH_OCTETS_MAX / 2) - 1, '\\', 2);
+    memcpy(damaged + 2 * (ADDRESS_PATH_OCTETS_MAX / 2) + 1, "\"@x", 3);
+    assert_false(address_parse_stored(&a, str_make(damaged, 2 * (ADDRESS_PATH_OCTETS_MAX / 2) + 4)));
 }
 
 static void assert_path(const char *argument, const char *text, const char *parameters)

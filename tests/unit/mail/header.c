@@ -68,6 +68,23 @@ static void test_folded_message_id(void **state)
 }
 
 /* What is not a header at all is scanned to its end and nothing is invented. */
+/* Programs that read mail take "From   :" for From, however many blanks there are: so who may say what in it must be looked at, too. */
+static void test_blanks_before_the_colon(void **state)
+{
+    struct header_scan scan;
+    struct buf from;
+
+    (void)state;
+    buf_init(&from, 1000);
+    header_scan_init(&scan);
+    scan.from = &from;
+    header_scan_feed(&scan, STR("From \t                                : ceo@contoso.test\r\n"
+                                "Fr om: a\r\nFrom x: b\r\nA name that is too long to be one: c\r\n\r\n"));
+    assert_true(scan.is_complete && scan.has_from);
+    assert_true(str_equal(buf_str(&from), STR(" ceo@contoso.test\n")));
+    buf_release(&from);
+}
+
 static void test_malformed_headers(void **state)
 {
     (void)state;
@@ -166,6 +183,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ordinary_header),
         cmocka_unit_test(test_folded_message_id),
+        cmocka_unit_test(test_blanks_before_the_colon),
         cmocka_unit_test(test_malformed_headers),
         cmocka_unit_test(test_unusable_message_ids),
         cmocka_unit_test(test_find),

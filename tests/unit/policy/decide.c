@@ -356,6 +356,30 @@ static void test_anonymous_local_sender(void **state)
     assert_int_equal((mail_from(w, "boss@contoso.test"), w->decision.code), 250);
 }
 
+/* Whoever signs in as bob@contoso.test is bob to the directory: a denial that names the one must hold for the other. */
+static void test_a_user_has_two_names(void **state)
+{
+    static const char *const names[] = {"bob", "bob@contoso.test"};
+    static const char *const others[] = {"bob@fabrikam.test", "bo", "bob@", "@contoso.test", "contoso.test"};
+    struct world *w = *state;
+
+    policy_model_finish(w->model);
+    for (size_t i = 0; i < 2; i++) {
+        struct policy_user_list *deny = policy_user_list_create(w->model, rule(w, "permissions.deny"));
+
+        policy_user_list_add_user(deny, str_from_cstr(names[i]), rule(w, "permissions.deny[0]"));
+        w->server.submit_deny = deny;
+        log_in(w, "BOB");
+        assert_int_equal((mail_from(w, "a@b.test"), w->decision.code), 550);
+        log_in(w, "Bob@Contoso.Test");
+        assert_int_equal((mail_from(w, "a@b.test"), w->decision.code), 550);
+        for (size_t j = 0; j < sizeof(others) / sizeof(others[0]); j++) {
+            log_in(w, others[j]);
+            assert_int_equal((mail_from(w, "a@b.test"), w->decision.code), 250);
+        }
+    }
+}
+
 /* Deny wins; a group that cannot be read decides nothing in anyone's favour. */
 static void test_permissions(void **state)
 {
@@ -589,6 +613,7 @@ int main(void)
         TEST(test_classic),        TEST(test_classes),
         TEST(test_relay_only),     TEST(test_relay_except),
         TEST(test_connect),        TEST(test_mail),
+        TEST(test_a_user_has_two_names),
         TEST(test_permissions),    TEST(test_anonymous_local_sender),
         TEST(test_lookup),         TEST(test_trace),
         TEST(test_trace_of_lists), TEST(test_first_entry_decides),

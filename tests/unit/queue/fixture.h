@@ -157,12 +157,15 @@ static inline void *fixture_spool_main(void *argument)
 /* ---- hooks ---- */
 
 static inline void fixture_route(void *context, const struct envelope *envelope, size_t recipient,
-                                 struct queue_route *route)
+                                 enum queue_resolution resolution, struct queue_route *route)
 {
     struct str domain = envelope->recipients[recipient].domain;
 
     (void)context;
-    if (str_equal(domain, STR("nowhere"))) {
+    if (str_equal(domain, STR("asked")) && resolution == QUEUE_RESOLVED_KNOWN)
+        domain = STR("found");
+    if (str_equal(domain, STR("nowhere")) ||
+        (str_equal(domain, STR("asked")) && resolution == QUEUE_RESOLVED_UNKNOWN)) {
         route->kind = QUEUE_ROUTE_FAIL;
         snprintf(route->status, sizeof(route->status), "5.1.2");
         snprintf(route->text, sizeof(route->text), "no such domain");
@@ -236,6 +239,7 @@ struct fixture_start {
     struct fixture *fixture;
     struct queue_worker *worker;
     bool is_down_destination;
+    bool is_asking; /* the destination "asked": recipients are looked up there, not delivered */
 };
 
 static inline bool fixture_flag(struct fixture *fixture, const bool *flag)
@@ -289,14 +293,27 @@ static inline void fixture_deliver(struct fixture *fixture, struct queue_item *i
     }
 }
 
-static inline void fixture_settle(struct fixture *fixture, struct queue_item *item)
+static inline void fixture_resolve(struct queue_item *item, size_t i)
+{
+    struct str address = queue_item_envelope(item)->recipients[queue_item_recipient(item, i)].address;
+    struct queue_outcome *outcome = queue_item_outcome(item, i);
+
+    outcome->kind = QUEUE_RESOLVED;
+    outcome->resolution = str_starts_with(address, STR("unknown")) ? QUEUE_RESOLVED_UNKNOWN : QUEUE_RESOLVED_KNOWN;
+}
+
+static inline void fixture_settle(struct fixture *fixture, struct queue_item *item, bool is_asking)
 {
     pthread_mutex_lock(&fixture->lock);
     fixture->attempt_count += queue_item_recipient_count(item);
     pthread_cond_broadcast(&fixture->changed);
     pthread_mutex_unlock(&fixture->lock);
-    for (size_t i = 0; i < queue_item_recipient_count(item); i++)
-        fixture_deliver(fixture, item, i);
+    for (size_t i = 0; i < queue_item_recipient_count(item); i++) {
+        if (is_asking)
+            fixture_resolve(item, i);
+        else
+            fixture_deliver(fixture, item, i);
+    }
     queue_settle(item);
 }
 
@@ -330,7 +347,7 @@ static inline void fixture_fiber(void *argument)
             queue_worker_connected(start->worker);
         is_connected = true;
         for (size_t i = 0; i < count; i++)
-            fixture_settle(fixture, items[i]);
+            fixture_settle(fixture, items[i], start->is_asking);
     }
     queue_worker_end(start->worker);
     free(start);
@@ -352,6 +369,7 @@ static inline void fixture_start_worker(void *context, struct queue_worker *work
     start->task.run = fixture_on_start;
     start->fixture = fixture;
     start->worker = worker;
+    start->is_asking = strcmp(destination, "asked") == 0;
     start->is_down_destination = str_starts_with(str_from_cstr(destination), STR("down"));
     pthread_mutex_lock(&fixture->lock);
     fixture->start_count++;

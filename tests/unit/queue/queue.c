@@ -138,6 +138,25 @@ static void test_routes_that_fail_or_wait(void **state)
     fixture_destroy(fixture);
 }
 
+/* Mail that was accepted without a look: whoever exists gets it, at once and without a failed attempt; for the others the sender is told. */
+static void test_looked_up_recipients_are_routed_again(void **state)
+{
+    struct fixture *fixture = fixture_create();
+
+    (void)state;
+    fixture->settings.report_gather_ms = 20;
+    fixture_start(fixture);
+    fixture_add(fixture, "known@asked ok@here unknown@asked once@asked");
+    assert_true(fixture_wait(fixture, fixture_all_dead));
+    assert_int_equal(fixture->report_count, 1);
+    assert_string_equal(fixture->reports[0].statuses[0], "5.1.2");
+    assert_int_equal(count_events_locked(fixture, QUEUE_DELIVERED), 3);
+    /* "once" is deferred where it was sent to, and looked up again after that. */
+    assert_int_equal(count_events_locked(fixture, QUEUE_DEFERRED), 1);
+    assert_int_equal(count_events_locked(fixture, QUEUE_RESOLVED), 0);
+    fixture_destroy(fixture);
+}
+
 static bool all_deferred(struct fixture *fixture)
 {
     return count_events_locked(fixture, QUEUE_DEFERRED) >= fixture->last_id;
@@ -374,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_intervals_follow_the_attempts),
         cmocka_unit_test(test_destinations_are_independent),
         cmocka_unit_test(test_routes_that_fail_or_wait),
+        cmocka_unit_test(test_looked_up_recipients_are_routed_again),
         cmocka_unit_test(test_a_destination_that_is_down_rests),
         cmocka_unit_test(test_held_mail_expires),
         cmocka_unit_test(test_deferred_mail_expires),

@@ -38,7 +38,7 @@ static void chaos_fiber(void *argument)
             if (random_below(10) == 0)
                 queue_give_back(items[i]);
             else
-                fixture_settle(fixture, items[i]);
+                fixture_settle(fixture, items[i], false);
         }
     }
     queue_worker_end(start->worker);

@@ -17,7 +17,8 @@ struct fixture {
     struct service *service;
     struct draft_store store;
     FILE *log;
-    int log_fd;  /* its other end */
+    int log_fd; /* its other end */
+    struct worker_pool *reaper;
     bool serves; /* opened, and not stopped */
 };
 
@@ -32,6 +33,7 @@ static void fixture_open(struct fixture *fixture)
     log_start(fixture->log_fd, LOG_FORMAT_TEXT, LOG_LEVEL_INFO);
     for (unsigned i = 0; i < LOOPS; i++)
         assert_int_equal(loop_create(&fixture->loops[i], "test", NULL), 0);
+    assert_int_equal(worker_pool_create(&fixture->reaper, "reaper", 1, NULL), 0);
     fixture->service = service_create(fixture->loops, LOOPS);
 }
 
@@ -54,6 +56,8 @@ static void fixture_close(struct fixture *fixture)
 {
     if (fixture->serves)
         fixture_stop(fixture, HARNESS_PATIENCE_MS);
+    service_forget(fixture->service);
+    worker_pool_destroy(&fixture->reaper);
     for (unsigned i = 0; i < LOOPS; i++) {
         loop_stop(fixture->loops[i]);
         loop_join(fixture->loops[i]);
@@ -86,6 +90,7 @@ static int apply(struct fixture *fixture, const char *hostname, const char *serv
 {
     const struct config_machine machine = {.hostname = "machine.test"};
     const struct config *config = NULL;
+    struct runtime *runtime;
     struct config_errors errors;
     char text[2048];
     int result;
@@ -98,7 +103,10 @@ static int apply(struct fixture *fixture, const char *hostname, const char *serv
     if (config_load_text(vfs_system(), "t.yaml", str_from_cstr(text), &machine, &config, &errors) != 0)
         fail_msg("%s", errors.messages[0].text);
     config_errors_release(&errors);
-    result = service_apply(fixture->service, config, error);
+    assert_int_equal(runtime_create(config, NULL, &runtime, error), 0);
+    assert_int_equal(runtime_open_directory(runtime, NULL, fixture->reaper, error), 0);
+    result = service_apply(fixture->service, runtime, error);
+    runtime_release(&runtime);
     config_release(&config);
     return result;
 }

@@ -11,25 +11,10 @@
 #define EHLO_REPLY                                                                                                     \
     "250-mx.contoso.test Hello [127.0.0.1]\n250-PIPELINING\n250-SIZE 1000\n250-8BITMIME\n250-SMTPUTF8\n"               \
     "250-ENHANCEDSTATUSCODES\n250-DSN\n250 CHUNKING\n"
-#define START           "354 Start mail input; end with <CRLF>.<CRLF>\n"
-#define TAKEN(n)        "250 2.6.0 <m" #n "@here> Queued mail for delivery (" #n ")\n"
-#define SENDER_OK       "250 2.1.0 a@example.org....Sender OK\n"
 #define TOO_BIG         "552 5.3.4 Message size exceeds fixed maximum message size\n"
 #define BARE            "500 5.5.2 Line must end in CRLF, and have no CR or LF in it\n"
 #define BARE_DATA       "550 5.6.0 Message contains bare CR or LF\n"
 #define TOO_MANY_ERRORS "421 4.7.0 mx.contoso.test Too many errors\n"
-/* A transaction up to where the message begins, and its replies. */
-#define OPEN        "HELO h\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@contoso.test>\r\n"
-#define OPENED      "250 mx.contoso.test Hello [127.0.0.1]\n" SENDER_OK "250 2.1.5 b@contoso.test\n"
-#define OPEN_EVENTS "helo 'h'\nmail a@example.org\nrcpt b@contoso.test\n"
-
-static void check_text(const char *what, struct str seen, const char *expected, size_t step)
-{
-    if (str_equal(seen, str_from_cstr(expected)))
-        return;
-    fprintf(stderr, "in pieces of %zu, %s are:\n%.*s\ninstead of:\n%s\n", step, what, STR_ARG(seen), expected);
-    CHECK(!"as expected");
-}
 
 /* `events` NULL: not looked at. */
 static void check_with(struct session *session, struct str input, const char *replies, const char *events)
@@ -673,77 +658,6 @@ static void test_tarpit(void **state)
     harness_run(scenario_tarpit, NULL);
 }
 
-/* ---- the end of the daemon ---- */
-
-#define STOPPED "421 4.3.2 mx.contoso.test Service shutting down\n"
-
-static void check_stop(const char *before, const char *replies_before, const char *after, const char *replies_after)
-{
-    struct session session;
-    char replies[1024];
-
-    session_init(&session);
-    session_connect(&session);
-    session_begin(&session);
-    session_await_lines(&session, 1);
-    session_send(&session, str_from_cstr(before), 1);
-    session_turn(&session);
-    CHECK(!session_has_ended(&session));
-    smtp_server_stop(session.server);
-    session_send(&session, str_from_cstr(after), 1);
-    while (!session_has_ended(&session))
-        session_turn(&session);
-    session_finish(&session);
-    snprintf(replies, sizeof(replies), "%s%s" STOPPED, replies_before, replies_after);
-    check_text("the replies", session_replies(&session), replies, 1);
-    session_release(&session);
-}
-
-static void scenario_stop(void *argument)
-{
-    (void)argument;
-    check_stop("", "", "", "");
-    check_stop("HELO h\r\n", "250 mx.contoso.test Hello [127.0.0.1]\n", "", "");
-    check_stop("NOO", "", "", "");
-    /* A message under way is taken to its end, and answered. */
-    check_stop(OPEN, OPENED, "DATA\r\nx\r\n.\r\nMAIL FROM:<a@example.org>\r\n", START TAKEN(1));
-    check_stop(OPEN "DATA\r\nx", OPENED START, "y\r\n.\r\n", TAKEN(1));
-    check_stop(OPEN "BDAT 1\r\nx", OPENED "250 2.0.0 1 octets received\n", "BDAT 1 LAST\r\ny", TAKEN(1));
-    check_stop(OPEN, OPENED, "RSET\r\n", "250 2.0.0 Resetting\n");
-}
-
-static void test_stop(void **state)
-{
-    (void)state;
-    harness_run(scenario_stop, NULL);
-}
-
-static void scenario_stop_meets_command(void *argument)
-{
-    struct session session;
-
-    (void)argument;
-    session_init(&session);
-    session_connect(&session);
-    session_begin(&session);
-    session_await_lines(&session, 1);
-    session_send(&session, STR("HELO h\r\n"), 1);
-    session_await_lines(&session, 2);
-    CHECK(send(session.fd, "MAIL FROM:<a@example.org>\r\n", 27, MSG_NOSIGNAL) == 27);
-    smtp_server_stop(session.server);
-    session_finish(&session);
-    check_text("the replies", session_replies(&session), "250 mx.contoso.test Hello [127.0.0.1]\n" STOPPED, SIZE_MAX);
-    check_text("the events", buf_str(&session.events), "helo 'h'\n", SIZE_MAX);
-    session_release(&session);
-}
-
-/* A transaction that begins together with the stop would be cut off in the middle of its commit. */
-static void test_stop_together_with_a_command(void **state)
-{
-    (void)state;
-    harness_run(scenario_stop_meets_command, NULL);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -768,8 +682,6 @@ int main(void)
         cmocka_unit_test(test_a_client_that_says_nothing),
         cmocka_unit_test(test_a_message_that_comes_too_slowly),
         cmocka_unit_test(test_tarpit),
-        cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_stop_together_with_a_command),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

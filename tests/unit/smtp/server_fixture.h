@@ -24,7 +24,8 @@ struct session {
     int connect_code; /* 220, or what refuses */
     int begin_code;   /* 354, or what refuses */
     bool is_trusted;
-    bool keep_body; /* in `events`; else only its length */
+    bool keep_body;                        /* in `events`; else only its length */
+    const struct smtp_server_hooks *hooks; /* NULL: those below */
 
     struct buf events;
     struct buf body;
@@ -217,7 +218,8 @@ static inline void session_release(struct session *session)
 static inline void session_main(void *argument)
 {
     struct session *session = argument;
-    const struct smtp_server_options options = {session->conn, &session->settings, &session_hooks, session};
+    const struct smtp_server_options options = {session->conn, &session->settings,
+                                                session->hooks ? session->hooks : &session_hooks, session};
 
     smtp_server_run(&session->server, &options);
     CHECK(session->server == NULL && !session->in_transaction);
@@ -342,6 +344,22 @@ static inline struct str session_replies(struct session *session)
         if (rest.data[i] != '\r')
             text[length++] = rest.data[i];
     return str_make(text, length);
+}
+
+#define START     "354 Start mail input; end with <CRLF>.<CRLF>\n"
+#define TAKEN(n)  "250 2.6.0 <m" #n "@here> Queued mail for delivery (" #n ")\n"
+#define SENDER_OK "250 2.1.0 a@example.org....Sender OK\n"
+/* A transaction up to where the message begins, and its replies. */
+#define OPEN        "HELO h\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@contoso.test>\r\n"
+#define OPENED      "250 mx.contoso.test Hello [127.0.0.1]\n" SENDER_OK "250 2.1.5 b@contoso.test\n"
+#define OPEN_EVENTS "helo 'h'\nmail a@example.org\nrcpt b@contoso.test\n"
+
+static inline void check_text(const char *what, struct str seen, const char *expected, size_t step)
+{
+    if (str_equal(seen, str_from_cstr(expected)))
+        return;
+    fprintf(stderr, "in pieces of %zu, %s are:\n%.*s\ninstead of:\n%s\n", step, what, STR_ARG(seen), expected);
+    CHECK(!"as expected");
 }
 
 #endif
