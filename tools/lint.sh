@@ -42,7 +42,7 @@ lint_analyse() {
 }
 
 lint_shell() {
-    shellcheck -x -a dev .ci/run # and what dev reads in: tools/*.sh
+    shellcheck -x -a dev .ci/run tools/peers.sh # and what dev reads in: tools/*.sh
 }
 
 lint_checks=(includes format sizes shell analyse)

@@ -9,8 +9,8 @@ build_packages=(
 test_packages=(
     clang libclang-rt-dev clang-format clang-tidy shellcheck
     python3-pytest python3-pytest-xdist python3-yaml python3-jsonschema
-    curl gsasl krb5-admin-server krb5-kdc krb5-user libnet-ssleay-perl msmtp nmap postfix slapd swaks
-    iproute2 mandoc procps
+    curl gsasl krb5-admin-server krb5-kdc krb5-user libnet-ssleay-perl msmtp nmap postfix slapd swaks testssl.sh
+    iproute2 mandoc procps util-linux
 )
 
 missing_packages() {

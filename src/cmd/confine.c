@@ -66,7 +66,8 @@ static void grant_file(struct confinement *confinement, struct str path, bool ma
     char *given = mem_copy_str(path);
     char *real = realpath(given, NULL);
 
-    grant(confinement, directory_of(path), may_write);
+    /* "postern.yaml", started in "/", is in "/" too. */
+    grant(confinement, real && str_find_last(str_from_cstr(real), '/') == 0 ? path : directory_of(path), may_write);
     if (real)
         grant(confinement, directory_of(str_from_cstr(real)), may_write);
     free(real);

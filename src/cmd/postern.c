@@ -8,11 +8,16 @@
 
 #include <getopt.h>
 
-#define TAKES(option) (1u << (option))
+#define TAKES(option) (UINT64_C(1) << (option))
 #define TAKES_CASE                                                                                                     \
     (TAKES(TOOL_BATCH) | TAKES(TOOL_SERVER) | TAKES(TOOL_CLIENT) | TAKES(TOOL_CLIENT_NAME) |                           \
      TAKES(TOOL_CLIENT_NAME_STATE) | TAKES(TOOL_CERT) | TAKES(TOOL_TLS) | TAKES(TOOL_USER) | TAKES(TOOL_GROUP) |       \
      TAKES(TOOL_FROM) | TAKES(TOOL_TO))
+#define TAKES_RELAYTEST                                                                                                \
+    (TAKES(TOOL_EXTERNAL) | TAKES(TOOL_LOCAL_DOMAIN) | TAKES(TOOL_SERVER_NAME) | TAKES(TOOL_SERVER_ADDRESS) |          \
+     TAKES(TOOL_CLIENT_NAME) | TAKES(TOOL_PROBE) | TAKES(TOOL_STARTTLS) | TAKES(TOOL_USER) |                           \
+     TAKES(TOOL_PASSWORD_FILE) | TAKES(TOOL_ENVELOPE_ONLY) | TAKES(TOOL_CATCH) | TAKES(TOOL_WAIT) |                    \
+     TAKES(TOOL_TIMEOUT) | TAKES(TOOL_TRANSCRIPT) | TAKES(TOOL_JUNIT) | TAKES(TOOL_YES))
 
 #define TAKES_CHANGES (TAKES(TOOL_ADD) | TAKES(TOOL_REMOVE))
 
@@ -20,7 +25,7 @@ struct command {
     const char *words[2];
     const char *parameters;
     int parameter_count;
-    unsigned takes;
+    uint64_t takes;
     const char *about;
     enum exit_code (*run)(const struct tool_options *options, char *const *arguments);
 };
@@ -33,6 +38,12 @@ static const struct command commands[] = {
      "validate the configuration, and state who may relay to where",
      tool_check},
     {{"explain", NULL}, "", 0, TAKES_CASE, "decide one case, or many, and say why", tool_explain},
+    {{"relaytest", NULL},
+     "HOST[:PORT]",
+     1,
+     TAKES_RELAYTEST,
+     "prove what a mail server relays for strangers",
+     tool_relaytest},
     {{"schema", NULL}, "", 0, 0, "print the JSON Schema of the configuration, for editors", tool_schema},
     {{"spool", "check"}, "DIR", 1, 0, "verify the spool in DIR, offline; changes nothing", tool_spool_check},
     {{"user", "add"}, "NAME", 1, TAKES(TOOL_GROUP) | TAKES(TOOL_NO_PASSWORD), "add a user", tool_user_add},
@@ -84,6 +95,10 @@ static void print_help(FILE *out)
             "  --client-name NAME --client-name-state verified|none|unverified|tempfail\n"
             "  --tls --cert SHA256 --user NAME --group NAME...\n"
             "  --batch            questions as JSON lines on the standard input, answers as JSON lines\n"
+            "\nrelaytest:\n"
+            "  --catch ADDR:PORT --external ADDRESS --local-domain NAME --server-name NAME --server-address IP\n"
+            "  --client-name NAME --probe N,M-K --starttls --user NAME --password-file FILE --envelope-only\n"
+            "  --wait 30s --timeout 5m --transcript --junit FILE --yes\n"
             "\nuser: the embedded directory's; a password is asked for, or the first line of the standard input\n"
             "  --group GROUP...   add: the groups that it is in\n"
             "  --no-password      add, passwd: it can't sign in with one\n"
@@ -118,6 +133,20 @@ static const struct option option_names[] = {
     {"group", required_argument, NULL, OF_COMMAND(TOOL_GROUP)},
     {"from", required_argument, NULL, OF_COMMAND(TOOL_FROM)},
     {"to", required_argument, NULL, OF_COMMAND(TOOL_TO)},
+    {"external", required_argument, NULL, OF_COMMAND(TOOL_EXTERNAL)},
+    {"local-domain", required_argument, NULL, OF_COMMAND(TOOL_LOCAL_DOMAIN)},
+    {"server-name", required_argument, NULL, OF_COMMAND(TOOL_SERVER_NAME)},
+    {"server-address", required_argument, NULL, OF_COMMAND(TOOL_SERVER_ADDRESS)},
+    {"probe", required_argument, NULL, OF_COMMAND(TOOL_PROBE)},
+    {"starttls", no_argument, NULL, OF_COMMAND(TOOL_STARTTLS)},
+    {"password-file", required_argument, NULL, OF_COMMAND(TOOL_PASSWORD_FILE)},
+    {"envelope-only", no_argument, NULL, OF_COMMAND(TOOL_ENVELOPE_ONLY)},
+    {"catch", required_argument, NULL, OF_COMMAND(TOOL_CATCH)},
+    {"wait", required_argument, NULL, OF_COMMAND(TOOL_WAIT)},
+    {"timeout", required_argument, NULL, OF_COMMAND(TOOL_TIMEOUT)},
+    {"transcript", no_argument, NULL, OF_COMMAND(TOOL_TRANSCRIPT)},
+    {"junit", required_argument, NULL, OF_COMMAND(TOOL_JUNIT)},
+    {"yes", no_argument, NULL, OF_COMMAND(TOOL_YES)},
     {"add", required_argument, NULL, OF_COMMAND(TOOL_ADD)},
     {"remove", required_argument, NULL, OF_COMMAND(TOOL_REMOVE)},
     {"list-owner", required_argument, NULL, OF_COMMAND(TOOL_LIST_OWNER)},
@@ -159,16 +188,26 @@ static bool set_option(struct tool_options *options, enum tool_option option, co
         [TOOL_USER] = &options->user,
         [TOOL_FROM] = &options->from,
         [TOOL_TO] = &options->to,
+        [TOOL_EXTERNAL] = &options->external,
+        [TOOL_LOCAL_DOMAIN] = &options->local_domain,
+        [TOOL_SERVER_NAME] = &options->server_name,
+        [TOOL_SERVER_ADDRESS] = &options->server_address,
+        [TOOL_PROBE] = &options->probe,
+        [TOOL_PASSWORD_FILE] = &options->password_file,
+        [TOOL_CATCH] = &options->catch,
+        [TOOL_WAIT] = &options->wait,
+        [TOOL_TIMEOUT] = &options->timeout,
+        [TOOL_JUNIT] = &options->junit,
         [TOOL_LIST_OWNER] = &options->list_owner,
     };
     bool *flags[TOOL_OPTION_COUNT] = {
-        [TOOL_BATCH] = &options->batch,
-        [TOOL_TLS] = &options->tls,
-        [TOOL_REPLACE] = &options->replace,
-        [TOOL_NO_PASSWORD] = &options->no_password,
+        [TOOL_BATCH] = &options->batch,           [TOOL_TLS] = &options->tls,
+        [TOOL_STARTTLS] = &options->starttls,     [TOOL_ENVELOPE_ONLY] = &options->envelope_only,
+        [TOOL_TRANSCRIPT] = &options->transcript, [TOOL_YES] = &options->yes,
+        [TOOL_REPLACE] = &options->replace,       [TOOL_NO_PASSWORD] = &options->no_password,
     };
 
-    options->seen |= 1u << option;
+    options->seen |= TAKES(option);
     if (texts[option])
         *texts[option] = value;
     else if (flags[option])
@@ -228,11 +267,11 @@ static const char *option_name(int option)
 static enum exit_code run_command(const struct command *command, const struct tool_options *options, int argument_count,
                                   char *const *arguments)
 {
-    unsigned foreign = options->seen & ~command->takes;
+    uint64_t foreign = options->seen & ~command->takes;
 
     if (foreign)
         return tool_usage("\"%s%s%s\" takes no --%s", command->words[0], command->words[1] ? " " : "",
-                          command->words[1] ? command->words[1] : "", option_name(__builtin_ctz(foreign)));
+                          command->words[1] ? command->words[1] : "", option_name(__builtin_ctzll(foreign)));
     if (argument_count != command->parameter_count)
         return tool_usage("\"%s\" takes %d arguments, not %d", command->words[0], command->parameter_count,
                           argument_count);

@@ -45,7 +45,22 @@ struct tool_options {
     const char *list_owner;
     bool replace;
     bool no_password;
-    unsigned seen; /* which were given, as bits of enum tool_option */
+    /* relaytest's */
+    const char *external;
+    const char *local_domain;
+    const char *server_name;
+    const char *server_address;
+    const char *probe;
+    const char *password_file;
+    const char *catch;
+    const char *wait;
+    const char *timeout;
+    const char *junit;
+    bool starttls;
+    bool envelope_only;
+    bool transcript;
+    bool yes;
+    uint64_t seen; /* which were given, as bits of enum tool_option */
 };
 
 /* Those that not every command takes. */
@@ -62,6 +77,20 @@ enum tool_option {
     TOOL_GROUP,
     TOOL_FROM,
     TOOL_TO,
+    TOOL_EXTERNAL,
+    TOOL_LOCAL_DOMAIN,
+    TOOL_SERVER_NAME,
+    TOOL_SERVER_ADDRESS,
+    TOOL_PROBE,
+    TOOL_STARTTLS,
+    TOOL_PASSWORD_FILE,
+    TOOL_ENVELOPE_ONLY,
+    TOOL_CATCH,
+    TOOL_WAIT,
+    TOOL_TIMEOUT,
+    TOOL_TRANSCRIPT,
+    TOOL_JUNIT,
+    TOOL_YES,
     TOOL_ADD,
     TOOL_REMOVE,
     TOOL_LIST_OWNER,
@@ -76,6 +105,7 @@ enum exit_code tool_explain(const struct tool_options *options, char *const *arg
 enum exit_code tool_explain_batch(const struct tool_options *options);
 enum exit_code tool_schema(const struct tool_options *options, char *const *arguments);
 enum exit_code tool_spool_check(const struct tool_options *options, char *const *arguments);
+enum exit_code tool_relaytest(const struct tool_options *options, char *const *arguments);
 enum exit_code tool_user_add(const struct tool_options *options, char *const *arguments);
 enum exit_code tool_user_passwd(const struct tool_options *options, char *const *arguments);
 enum exit_code tool_user_delete(const struct tool_options *options, char *const *arguments);

@@ -24,20 +24,24 @@ struct tls_tickets;
 
 enum tls_protocol { TLS_PROTOCOL_1_0, TLS_PROTOCOL_1_1, TLS_PROTOCOL_1_2, TLS_PROTOCOL_1_3 };
 
-/* PEM files; the certificate's with its chain. */
+/*
+ * PEM files; the certificate's with its chain. The key has no passphrase, and nobody but its owner may read it; a group may if it is root's (that
+ * is how keys are handed to daemons).
+ */
 struct tls_files {
-    const char *name; /* SNI that it answers: exact, or "*.NAME" for one label in front; NULL: the default */
+    /* SNI that it answers: exact, or "*.NAME" for one label in front. Of the default: not looked at. */
+    const char *name;
     const char *certificate;
     const char *key;
 };
 
 struct tls_server_settings {
-    const struct tls_files
-        *certificates;              /* the first is the default: for clients that name no server, or an unknown one */
+    /* The first is the default: for clients that name no server, or an unknown one. */
+    const struct tls_files *certificates;
     size_t certificate_count;       /* at least one */
     enum tls_protocol protocol_min; /* below 1.2: for older devices; weaker ciphers and signatures too */
-    bool
-        asks_certificate; /* the client may show one; its key is proved, its issuer is not judged (cert:SHA256, EXTERNAL) */
+    /* The client may show one; its key is proved, its issuer and its dates are not judged (cert:SHA256, EXTERNAL). */
+    bool asks_certificate;
 };
 
 /* Keys for stateless tickets (RFC 5077, RFC 8446 2.2), made at random and changed as they age; one generation back still resumes. Any thread. */
@@ -80,9 +84,8 @@ bool tls_dane_is_usable(const struct tls_dane_record *record);
 
 struct tls_client_options {
     struct tls_context *context;
-    struct str server_name; /* SNI and the name to verify; empty: none, e.g. for a literal address */
-    struct str
-        dane_base; /* DANE: names that a usage 2 chain may bear, beside server_name: the next-hop domain; may be empty */
+    struct str server_name; /* SNI and the name to verify; an IP address is verified, and not sent; empty: none */
+    struct str dane_base;   /* DANE, may be empty: the next-hop domain, which a usage 2 chain may bear instead */
     enum tls_verification verification;
     const struct tls_dane_record *records; /* DANE */
     size_t record_count;
@@ -98,13 +101,14 @@ struct tls_facts {
     const char *cipher;   /* "TLS_AES_256_GCM_SHA384", static */
     int cipher_bits;
     bool is_resumed;
-    bool is_verified;     /* client: as demanded */
+    bool is_verified;     /* client: something was demanded (not TLS_VERIFY_NONE), and is fulfilled */
     bool has_certificate; /* the peer proved the key of one */
     unsigned char certificate_sha256[32];
-    const char *server_name; /* server: SNI as the client sent it, NULL for none; valid as long as the connection */
+    /* Server: SNI as the client sent it, whatever is in it; NULL for none. Valid as long as the connection. */
+    const char *server_name;
 };
 
-/* RFC 5929 tls-unique and RFC 9266 tls-exporter. */
+/* RFC 5929 tls-unique (up to TLS 1.2) and RFC 9266 tls-exporter; neither before TLS 1.3 without the extended master secret (RFC 7627). */
 enum tls_binding { TLS_BINDING_UNIQUE, TLS_BINDING_EXPORTER };
 
 #endif

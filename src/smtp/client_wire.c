@@ -3,6 +3,7 @@
 #include "loop/loop.h"
 #include "mail/dsn.h"
 #include "smtp/client_private.h"
+#include "smtp/reply_wait.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -202,22 +203,19 @@ const struct reply *client_read_reply(struct smtp_client *client, enum client_ex
                                       unsigned timeout_ms)
 {
     const struct reply *reply = &client->parser.reply;
-    uint64_t deadline_ms = loop_now_ms() + timeout_ms; /* of the whole reply: a byte now and then does not prolong it */
-    enum reply_status status = REPLY_MORE;
+    const struct smtp_reply_wait wait = {
+        .conn = client->conn, .parser = &client->parser, .deadline_ms = loop_now_ms() + timeout_ms};
+    enum conn_status read;
+    enum reply_status status;
     int expected = expect == CLIENT_EXPECT_DATA ? 3 : 2;
 
     if (!client->conn)
         return NULL;
     reply_parser_init(&client->parser, expect == CLIENT_EXPECT_EHLO);
-    while (status == REPLY_MORE) {
-        struct str data;
-        enum conn_status read = conn_read_some(client->conn, deadline_ms, &data);
-
-        if (read != CONN_OK) {
-            end_by_conn(client, read, "waiting for the reply to", about);
-            return NULL;
-        }
-        conn_consume(client->conn, reply_parser_feed(&client->parser, data, &status));
+    read = smtp_reply_wait(&wait, &status);
+    if (read != CONN_OK) {
+        end_by_conn(client, read, "waiting for the reply to", about);
+        return NULL;
     }
     if (status != REPLY_COMPLETE || (reply->code < 400 && reply->code / 100 != expected)) {
         end_out_of_step(client, about);

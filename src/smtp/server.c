@@ -338,7 +338,7 @@ static void on_rcpt(struct smtp_server *server, const struct command *command)
         return;
     }
     status = command_parse_rcpt(&rcpt, command, server->settings->default_domain, server->smtputf8);
-    if (status != COMMAND_OK) {
+    if (status != COMMAND_OK && (status != COMMAND_INVALID_ADDRESS || !server->hooks->odd_rcpt)) {
         complain_of_parse(server, status, rcpt.option);
         return;
     }
@@ -346,7 +346,10 @@ static void on_rcpt(struct smtp_server *server, const struct command *command)
         smtp_server_say(server, 452, "4.5.3", "Too many recipients");
         return;
     }
-    server->hooks->rcpt(server->context, &rcpt, &reply);
+    if (status == COMMAND_OK)
+        server->hooks->rcpt(server->context, &rcpt, &reply);
+    else
+        server->hooks->odd_rcpt(server->context, command->argument, &reply);
     if (reply.code / 100 == 2) {
         server->recipient_count++;
         smtp_server_set_state(server, SMTP_RCPT);

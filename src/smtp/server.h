@@ -67,9 +67,10 @@ struct smtp_server_hooks {
     /* Before the banner. A code other than 220 is sent and the connection closed. The text of 220 is the server's own. */
     void (*connected)(void *context, struct smtp_reply *reply);
     void (*hello)(void *context, struct str name, bool is_esmtp);
-    /* TLS has begun: conn_tls tells of it. What was said before is forgotten (RFC 3207 4.2), the hello included. */
+    /* TLS has begun: conn_tls tells of it. What was said before is forgotten (RFC 3207 4.2), the hello included. With implicit TLS it comes before
+     * `connected`. */
     void (*secured)(void *context);
-    /* TLS did not come about, or is refused by the client: for the log. The connection ends. */
+    /* TLS did not come about: for the log. The connection ends. With implicit TLS nothing else is called but `reset`. */
     void (*tls_failed)(void *context, const struct error *error);
     /* The mechanisms that are offered now, separated by spaces. NULL: there is no AUTH (502). Empty: none may be used now, and EHLO does not list any, but
      * auth_begin says why (538). Valid until the next call. The hook itself may be NULL. */
@@ -86,6 +87,8 @@ struct smtp_server_hooks {
     void (*mail)(void *context, const struct command_mail *mail, struct smtp_reply *reply);
     /* 2xx adds the recipient. */
     void (*rcpt)(void *context, const struct command_rcpt *rcpt, struct smtp_reply *reply);
+    /* RCPT's argument where its address is none; 2xx adds the recipient all the same. NULL: 501. */
+    void (*odd_rcpt)(void *context, struct str argument, struct smtp_reply *reply);
     void (*verify)(void *context, const struct address *address, struct smtp_reply *reply);
     /* The message's first byte is about to be asked for: 354 goes on, another code refuses and ends the transaction. */
     void (*message_begin)(void *context, struct smtp_reply *reply);

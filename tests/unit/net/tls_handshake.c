@@ -287,7 +287,8 @@ static void check_stack(const char *what, const struct identity *identity)
     client_bytes = measure_stack();
     harness_wait(&measured.done, 1);
     CHECK(ends.server_status == CONN_OK && ends.client_status == CONN_OK);
-    print_message("# stack of a handshake, %s: %zu as server, %zu as client\n", what, measured.stack_bytes, client_bytes);
+    print_message("# stack of a handshake, %s: %zu as server, %zu as client\n", what, measured.stack_bytes,
+                  client_bytes);
     CHECK(measured.stack_bytes <= STACK_USED_BYTES_MAX && client_bytes <= STACK_USED_BYTES_MAX);
     tls_ends_close(&ends);
     tls_context_release(&server);

@@ -610,14 +610,21 @@ static void test_longest_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_classic),        TEST(test_classes),
-        TEST(test_relay_only),     TEST(test_relay_except),
-        TEST(test_connect),        TEST(test_mail),
+        TEST(test_classic),
+        TEST(test_classes),
+        TEST(test_relay_only),
+        TEST(test_relay_except),
+        TEST(test_connect),
+        TEST(test_mail),
         TEST(test_a_user_has_two_names),
-        TEST(test_permissions),    TEST(test_anonymous_local_sender),
-        TEST(test_lookup),         TEST(test_trace),
-        TEST(test_trace_of_lists), TEST(test_first_entry_decides),
-        TEST(test_tangled_lists),  TEST(test_certificate_at_connection),
+        TEST(test_permissions),
+        TEST(test_anonymous_local_sender),
+        TEST(test_lookup),
+        TEST(test_trace),
+        TEST(test_trace_of_lists),
+        TEST(test_first_entry_decides),
+        TEST(test_tangled_lists),
+        TEST(test_certificate_at_connection),
         TEST(test_longest_text),
     };
 
