@@ -9,7 +9,8 @@ build_packages=(
 test_packages=(
     clang libclang-rt-dev clang-format clang-tidy shellcheck
     python3-pytest python3-pytest-xdist python3-yaml python3-jsonschema
-    curl gsasl krb5-admin-server krb5-kdc krb5-user libnet-ssleay-perl msmtp nmap postfix slapd swaks testssl.sh
+    curl dovecot-core dovecot-lmtpd gsasl krb5-admin-server krb5-kdc krb5-user ldnsutils libnet-ssleay-perl msmtp nmap nsd
+    postfix python3-aiosmtpd python3-flufl.bounce slapd swaks testssl.sh unbound
     iproute2 mandoc procps util-linux
 )
 

@@ -3,7 +3,7 @@
 # `./dev test`: goes on after a failure, adds everything up and says so in its last line.
 
 test_parts=(lint release asan tsan fuzz)
-e2e_seconds_max=900
+e2e_seconds_max=1500
 unit_seconds_max=600
 
 # A sanitizer's finding must end the program with a status that no test takes for success.

@@ -22,10 +22,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define GATHER_MS         20
-#define POLL_MS           100
-#define STOP_MS_MAX       5000 /* a reader that has stopped reading must not keep the process from ending */
-#define REPORT_BYTES_MAX  256
+#define GATHER_MS        20
+#define POLL_MS          100
+#define STOP_MS_MAX      5000 /* a reader that has stopped reading must not keep the process from ending */
+#define REPORT_BYTES_MAX 256
+/* Of the ring, for warnings and errors: a flood of ordinary lines, which strangers can cause, must not hide those. */
+#define RESERVED_BYTES    (LOG_RING_BYTES / 4)
 #define NANOSECONDS_PER_S 1000000000L
 
 struct logger {
@@ -103,19 +105,19 @@ static size_t format_dropped_report(char *line)
 }
 
 /* With the mutex held. Whether the line, and before it the report of lines lost, went into the ring. */
-static bool put_line(const char *line, size_t length)
+static bool put_line(const char *line, size_t length, bool is_urgent)
 {
     char report[REPORT_BYTES_MAX];
     size_t room = LOG_RING_BYTES - logger.used;
+    size_t needed = length + (logger.dropped_lines > 0 ? REPORT_BYTES_MAX : 0) + (is_urgent ? 0 : RESERVED_BYTES);
 
-    if (logger.dropped_lines > 0 && room >= length + REPORT_BYTES_MAX) {
-        ring_put(report, format_dropped_report(report));
-        logger.dropped_lines = 0;
-    }
-    if (logger.dropped_lines > 0 || room < length) {
+    if (room < needed) {
         logger.dropped_lines++;
         return false;
     }
+    if (logger.dropped_lines > 0)
+        ring_put(report, format_dropped_report(report));
+    logger.dropped_lines = 0;
     ring_put(line, length);
     return true;
 }
@@ -163,7 +165,7 @@ void log_write(enum log_level level, const char *event, const struct log_field *
         return;
     }
     was_empty = logger.used == 0;
-    if (put_line(line, length)) {
+    if (put_line(line, length, level >= LOG_LEVEL_WARNING)) {
         const bool becomes_urgent = level >= LOG_LEVEL_WARNING && !logger.is_urgent;
 
         logger.is_urgent |= becomes_urgent;

@@ -76,6 +76,13 @@ bool log_is_enabled(enum log_level level);
 
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t field_count);
 
+/*
+ * One JSON line of this form for another record than the log: {"time":"...","event":"...",FIELDS} and a newline. At most `room` bytes (at least 256),
+ * LOG_LINE_BYTES_MAX hold any that is of use; values are cut, and fields left out, as in the log. Returns its length. `at_ms`: real time, not before 1970.
+ */
+size_t log_format_record(char *line, size_t room, int64_t at_ms, const char *event, const struct log_field *fields,
+                         size_t field_count);
+
 #define LOG_AT(level, event, ...)                                                                                      \
     do {                                                                                                               \
         if (log_is_enabled(level)) {                                                                                   \

@@ -50,23 +50,19 @@ static bool put_i64(struct line *line, int64_t value)
 }
 
 /* The second's part is made once a second and thread: gmtime_r and the digits cost more than the rest of the line. */
-static void put_time(struct line *line)
+static void put_time(struct line *line, time_t now, long ms)
 {
     static _Thread_local char second_text[SECOND_BYTES + 1];
     static _Thread_local time_t second = -1;
-    struct timespec now;
     char text[TIME_BYTES];
-    long ms;
 
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (now.tv_sec != second) {
+    if (now != second) {
         struct tm parts;
 
-        gmtime_r(&now.tv_sec, &parts);
+        gmtime_r(&now, &parts);
         strftime(second_text, sizeof(second_text), "%Y-%m-%dT%H:%M:%S.", &parts);
-        second = now.tv_sec;
+        second = now;
     }
-    ms = now.tv_nsec / 1000000;
     memcpy(text, second_text, SECOND_BYTES);
     text[SECOND_BYTES] = (char)('0' + ms / 100);
     text[SECOND_BYTES + 1] = (char)('0' + ms / 10 % 10);
@@ -212,32 +208,56 @@ static bool put_field(struct line *line, const struct log_field *field, enum log
     return named && put_value(line, field, format);
 }
 
+/* As many as there is room for. */
+static void put_fields(struct line *line, const struct log_field *fields, size_t field_count, enum log_format format)
+{
+    for (size_t i = 0; i < field_count; i++) {
+        size_t before = line->length;
+
+        if (!put_field(line, &fields[i], format)) {
+            line->length = before;
+            break;
+        }
+    }
+}
+
 size_t log_line_format(char *data, size_t room, enum log_format format, enum log_level level, const char *event,
                        const struct log_field *fields, size_t field_count)
 {
     static const char *const level_names[] = {"debug", "info", "warning", "error"};
     const bool is_json = format == LOG_FORMAT_JSON;
     struct line line = {data, 0, room - 2}; /* the closing brace and the newline always fit */
+    struct timespec now;
 
+    clock_gettime(CLOCK_REALTIME, &now);
     if (is_json)
         put_cstr(&line, "{\"time\":\"");
-    put_time(&line);
+    put_time(&line, now.tv_sec, now.tv_nsec / 1000000);
     put_cstr(&line, is_json ? "\",\"level\":\"" : " ");
     put_cstr(&line, level_names[level]);
     put_cstr(&line, is_json ? "\",\"event\":\"" : " ");
     put_cstr(&line, event);
     if (is_json)
         put_cstr(&line, "\"");
-    for (size_t i = 0; i < field_count; i++) {
-        size_t before = line.length;
-
-        if (!put_field(&line, &fields[i], format)) {
-            line.length = before;
-            break;
-        }
-    }
+    put_fields(&line, fields, field_count, format);
     if (is_json)
         line.data[line.length++] = '}';
+    line.data[line.length++] = '\n';
+    return line.length;
+}
+
+size_t log_format_record(char *data, size_t room, int64_t at_ms, const char *event, const struct log_field *fields,
+                         size_t field_count)
+{
+    struct line line = {data, 0, room - 2};
+
+    put_cstr(&line, "{\"time\":\"");
+    put_time(&line, (time_t)(at_ms / 1000), (long)(at_ms % 1000));
+    put_cstr(&line, "\",\"event\":\"");
+    put_cstr(&line, event);
+    put_cstr(&line, "\"");
+    put_fields(&line, fields, field_count, LOG_FORMAT_JSON);
+    line.data[line.length++] = '}';
     line.data[line.length++] = '\n';
     return line.length;
 }

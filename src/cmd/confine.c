@@ -113,6 +113,11 @@ static int for_files(struct confinement *confinement, const struct config *confi
         result = fn(confinement, directory->path, directory->backend == CONFIG_DIRECTORY_SQLITE, error);
     if (result == 0 && directory->ldap.ca_file.length > 0)
         result = fn(confinement, directory->ldap.ca_file, false, error);
+    if (result == 0 && config->dns.trust_anchor.length > 0)
+        result = fn(confinement, config->dns.trust_anchor, false, error);
+    for (size_t i = 0; i < config->connector_count && result == 0; i++)
+        if (config->connectors[i].ca_file.length > 0)
+            result = fn(confinement, config->connectors[i].ca_file, false, error);
     for (size_t i = 0; i < config->server_count && result == 0; i++)
         if (config->servers[i].auth.keytab.length > 0)
             result = fn(confinement, config->servers[i].auth.keytab, false, error);
@@ -239,10 +244,11 @@ static void collect(struct confinement *confinement, const struct config *config
     grant(confinement, config->data_dir, true);
     grant(confinement, config->run_dir, true);
     for_files(confinement, config, grant_one, &unused);
+    if (config->session_log.format != CONFIG_SESSION_LOG_NONE)
+        grant(confinement, config->session_log.directory, true);
     if (!str_equal(config->log.to, STR("stderr")))
         grant_file(confinement, config->log.to, true);
-    /* What Kerberos remembers against replay, and what SQLite can't sort in memory, else goes to /var/tmp. */
-    set_variable("KRB5RCACHENAME", "file2:", config->data_dir, "/replay.cache");
+    /* What SQLite can't sort in memory else goes to /var/tmp. */
     set_variable("SQLITE_TMPDIR", "", config->data_dir, "");
 }
 
@@ -281,9 +287,26 @@ static int check_one(struct confinement *confinement, struct str path, bool may_
                      path.data);
 }
 
+/* A directory of its own, which the first reload that names it may have to make. */
+static int check_session_log(struct confinement *confinement, const struct config *config, struct error *error)
+{
+    char *inside;
+    int result;
+
+    if (config->session_log.format == CONFIG_SESSION_LOG_NONE)
+        return 0;
+    vfs_make_directories(vfs_system(), config->session_log.directory.data);
+    inside = mem_printf("%s/.", config->session_log.directory.data);
+    result = check_one(confinement, str_from_cstr(inside), true, error);
+    free(inside);
+    return result;
+}
+
 int confinement_reaches(struct confinement *confinement, const struct config *config, struct error *error)
 {
     if (!confinement->has_landlock)
         return 0;
+    if (check_session_log(confinement, config, error) != 0)
+        return -1;
     return for_files(confinement, config, check_one, error);
 }

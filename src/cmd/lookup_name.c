@@ -11,7 +11,11 @@ struct dns_settings lookup_name_settings(const struct config *config)
         [CONFIG_DNSSEC_OFF] = DNS_VALIDATION_OFF,
     };
 
-    return (struct dns_settings){.resolver = config->dns.resolver, .validation = validations[config->dns.dnssec]};
+    return (struct dns_settings){
+        .resolver = config->dns.resolver,
+        .validation = validations[config->dns.dnssec],
+        .trust_anchor = config->dns.trust_anchor.length > 0 ? config->dns.trust_anchor.data : NULL,
+    };
 }
 
 /* A name that the DNS has and that is none of a host counts as none that leads back. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * postern: the command line. Nothing here needs a running daemon.
+ * postern: the command line. What talks to a running daemon is in daemon_tool.c, with options of its own; nothing here needs one.
  *
  * Exit: 0 done or yes, 1 no, 2 usage, 3 could not.
  */
+#include "cmd/daemon_tool.h"
 #include "cmd/tool.h"
 
 #include <getopt.h>
@@ -84,6 +85,7 @@ static void print_help(FILE *out)
                  commands[i].parameters);
         fprintf(out, "  %-24s %s\n", words, commands[i].about);
     }
+    daemon_tool_print_help(out);
     fprintf(out,
             "\n  -c FILE            the configuration (default %s)\n"
             "  --json             output for programs\n"
@@ -297,17 +299,19 @@ int main(int argc, char **argv)
     static struct tool_options options = {.config_path = CONFIG_PATH_DEFAULT};
     enum exit_code code;
 
-    if (!read_options(argc, argv, &options))
-        return EXIT_USAGE;
-    if (options.help) {
+    if (daemon_tool_is_asked(argc, argv)) {
+        code = daemon_tool_main(argc, argv);
+    } else if (!read_options(argc, argv, &options)) {
+        code = EXIT_USAGE;
+    } else if (options.help) {
         print_help(stdout);
-        return EXIT_DONE;
-    }
-    if (options.version) {
+        code = EXIT_DONE;
+    } else if (options.version) {
         printf("postern %s\n", POSTERN_VERSION);
-        return EXIT_DONE;
+        code = EXIT_DONE;
+    } else {
+        code = dispatch(&options, argc - optind, argv + optind);
     }
-    code = dispatch(&options, argc - optind, argv + optind);
     /* Output that was not written is not done: a full disk, a closed pipe. */
     if (fflush(stdout) != 0 || ferror(stdout)) {
         fprintf(stderr, "postern: cannot write the output\n");

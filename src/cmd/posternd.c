@@ -13,6 +13,9 @@
 #include "cmd/lookup_name.h"
 #include "cmd/verdict.h"
 #include "config/config.h"
+#include "control/control.h"
+#include "control/session_log.h"
+#include "control/tracking.h"
 #include "delivery/delivery.h"
 #include "os/notify.h"
 #include "os/privileges.h"
@@ -27,6 +30,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -35,8 +39,7 @@
 /* How long SIGTERM waits for transactions and deliveries under way. */
 #define STOP_GRACE_MS 20000
 
-#define LOOKUP_THREADS 4
-#define LOOPS_MAX      64
+#define LOOPS_MAX 64
 
 struct daemon {
     const char *config_path;
@@ -45,8 +48,8 @@ struct daemon {
     struct loop *loops[LOOPS_MAX];
     size_t loop_count;
     struct loop *queue_loop;
+    struct loop *control_loop;
     struct worker_pool *disk_pool;
-    struct worker_pool *lookup_pool;
     struct spool *spool;
     struct queue *queue;
     struct delivery *delivery;
@@ -57,10 +60,18 @@ struct daemon {
     struct draft_store store;
     char *spool_directory;
     char *badmail_directory;
+    struct tracking *tracking;
+    struct session_log *session_log;
+    struct control_socket control_socket;
+    struct control *control;
+    pthread_t main_thread;
+    atomic_uint wishes; /* enum control_wish bits, of clients of the control socket */
+    bool is_draining;
 
     pthread_mutex_t mutex; /* queue_stopped */
     pthread_cond_t changed;
     bool queue_stopped;
+    bool is_misconfigured; /* a certificate or key is of no use, which only shows when it is */
 };
 
 /* ---- configuration ---- */
@@ -83,16 +94,15 @@ static void log_messages(const struct config_errors *errors, bool to_stderr)
     }
 }
 
-static const struct config *load_config(struct daemon *daemon, bool starting)
+/* The messages are the caller's to release. */
+static const struct config *load_config(struct daemon *daemon, bool starting, struct config_errors *errors)
 {
     const struct config *config = NULL;
-    struct config_errors errors;
 
-    config_errors_init(&errors);
-    if (config_load(confinement_vfs(daemon->confinement), daemon->config_path, NULL, &config, &errors) != 0)
+    config_errors_init(errors);
+    if (config_load(confinement_vfs(daemon->confinement), daemon->config_path, NULL, &config, errors) != 0)
         config = NULL;
-    log_messages(&errors, starting);
-    config_errors_release(&errors);
+    log_messages(errors, starting);
     return config;
 }
 
@@ -106,6 +116,8 @@ static void queue_settings_from(const struct config *config, struct queue_settin
     }
     settings->expire_ms = config->delivery.expire_ms;
     settings->report_gather_ms = 5000;
+    settings->delay_notice_ms = config->delivery.delay_notice_ms;
+    settings->memory_messages = config->queue.memory_messages;
 }
 
 /* After a rotation the old name has a new file: the descriptor that the logger writes to is pointed to it. */
@@ -123,13 +135,13 @@ static void reopen_log(struct daemon *daemon, const struct config *config)
         close(fd);
 }
 
-/* NULL without an error where nobody's name is looked up. */
+/* NULL without an error where nothing is looked up. */
 static int make_resolver(const struct config *config, struct dns_resolver **resolver, struct error *error)
 {
     const struct dns_settings settings = lookup_name_settings(config);
 
     *resolver = NULL;
-    if (!config->dns.is_needed)
+    if (!config->dns.is_needed && !config->dns.is_needed_for_routes)
         return 0;
     *resolver = dns_resolver_create(&settings, error);
     return *resolver ? 0 : -1;
@@ -161,6 +173,24 @@ static int make_runtime(struct daemon *daemon, const struct config *config, stru
     return result;
 }
 
+/* The records that the daemon keeps. */
+static int configure_records(struct daemon *daemon, const struct config *config, struct error *error)
+{
+    return tracking_configure(daemon->tracking, &config->tracking, error) == 0
+               ? session_log_configure(daemon->session_log, &config->session_log, error)
+               : -1;
+}
+
+static void tell_addresses(struct daemon *daemon)
+{
+    struct buf addresses;
+
+    buf_init(&addresses, LOG_LINE_BYTES_MAX);
+    service_append_addresses(daemon->service, &addresses);
+    control_listening(daemon->control, buf_str(&addresses));
+    buf_release(&addresses);
+}
+
 /* All or nothing. */
 static int apply(struct daemon *daemon, const struct config *config, struct error *error)
 {
@@ -174,38 +204,65 @@ static int apply(struct daemon *daemon, const struct config *config, struct erro
         service_apply(daemon->service, runtime, error) != 0)
         goto done;
     result = 0;
-    /* Without the thread names are unknown, which grants nothing. */
+    /* Without the thread names are unknown, which grants nothing and delivers nothing. */
     if (use_resolver(daemon, config, resolver, error) != 0)
         LOG_ERROR("names-failed", log_error(error));
     resolver = NULL; /* the dns has it */
+    if (configure_records(daemon, config, error) != 0)
+        LOG_ERROR("records-failed", log_error(error));
     queue_settings_from(config, &settings);
     queue_set_settings(daemon->queue, &settings);
     reopen_log(daemon, config);
+    tell_addresses(daemon);
 done:
     dns_resolver_destroy(&resolver);
     runtime_release(&runtime);
     return result;
 }
 
+/* NULL: done. Or why not; `error` holds the words. */
+static const char *try_reload(struct daemon *daemon, const struct config *config, struct error *error)
+{
+    if (!config)
+        return "the configuration has errors; the running one is kept";
+    if (!verdict_permits(config, false))
+        return "it would be an open relay; the running configuration is kept";
+    return apply(daemon, config, error) == 0 ? NULL : error->text;
+}
+
+/* The group stands at the socket, which an ordinary user can't give away. */
+static void warn_of_group(struct daemon *daemon, const struct config *config)
+{
+    const struct config *before = service_config(daemon->service);
+
+    if (!str_equal(before->control.socket_group, config->control.socket_group))
+        LOG_WARNING("reload-incomplete",
+                    log_cstr("reason", "control.socket-group is read at start: restart posternd for it"));
+    config_release(&before);
+}
+
 static void reload(struct daemon *daemon)
 {
+    const uint64_t ticket = control_reload_begins(daemon->control);
     const struct config *config;
+    struct config_errors messages;
     struct error error;
+    const char *reason;
 
     notify_reloading();
-    config = load_config(daemon, false);
-    if (!config) {
-        LOG_ERROR("reload-failed", log_cstr("file", daemon->config_path),
-                  log_cstr("reason", "the configuration has errors; the running one is kept"));
-    } else if (!verdict_permits(config, false)) {
-        LOG_ERROR("reload-failed", log_cstr("file", daemon->config_path),
-                  log_cstr("reason", "it would be an open relay; the running configuration is kept"));
-    } else if (apply(daemon, config, &error) != 0) {
-        LOG_ERROR("reload-failed", log_cstr("file", daemon->config_path), log_error(&error));
+    config = load_config(daemon, false, &messages);
+    if (config)
+        warn_of_group(daemon, config);
+    /* It would open the listeners again. */
+    reason = daemon->is_draining ? "the daemon is draining; restart it" : try_reload(daemon, config, &error);
+    if (reason) {
+        LOG_ERROR("reload-failed", log_cstr("file", daemon->config_path), log_cstr("reason", reason));
     } else {
         verdict_log(config);
         LOG_INFO("reloaded", log_cstr("file", daemon->config_path));
     }
+    control_reloaded(daemon->control, ticket, reason, &messages);
+    config_errors_release(&messages);
     if (config)
         config_release(&config);
     notify_state("READY=1");
@@ -214,6 +271,11 @@ static void reload(struct daemon *daemon)
 static const struct config *current_config(void *context)
 {
     return service_config(((struct daemon *)context)->service);
+}
+
+static struct runtime *current_runtime(void *context)
+{
+    return service_runtime(((struct daemon *)context)->service);
 }
 
 static struct directory *current_directory(void *context)
@@ -282,6 +344,8 @@ static int create_loops(struct daemon *daemon, const struct config *config, stru
         if (loop_create(&daemon->loops[daemon->loop_count], name, error) != 0)
             return -1;
     }
+    if (loop_create(&daemon->control_loop, "control", error) != 0)
+        return -1;
     return loop_create(&daemon->queue_loop, "queue", error);
 }
 
@@ -295,11 +359,19 @@ static int bind_and_drop(struct daemon *daemon, const struct config *config, str
 
     daemon->tickets = tls_tickets_create();
     daemon->service = service_create(daemon->loops, daemon->loop_count);
-    if (runtime_create(config, daemon->tickets, &daemon->first_runtime, error) != 0 ||
-        service_apply(daemon->service, daemon->first_runtime, error) != 0)
+    if (runtime_create(config, daemon->tickets, &daemon->first_runtime, error) != 0) {
+        daemon->is_misconfigured = true;
+        return -1;
+    }
+    if (service_apply(daemon->service, daemon->first_runtime, error) != 0)
         return -1;
     if (privileges_make_directory(config->data_dir.data, user, error) != 0 ||
         privileges_make_directory(config->run_dir.data, user, error) != 0)
+        return -1;
+    if (config->session_log.format != CONFIG_SESSION_LOG_NONE &&
+        privileges_make_directory(config->session_log.directory.data, user, error) != 0)
+        return -1;
+    if (control_open_socket(config, user, &daemon->control_socket, error) != 0)
         return -1;
     if ((user && privileges_become(user, error) != 0) || confinement_apply(daemon->confinement, config, error) != 0)
         return -1;
@@ -319,6 +391,34 @@ static int open_log(struct daemon *daemon, const struct config *config, struct e
     return 0;
 }
 
+/* On the control's loop. */
+static void on_wish(void *context, enum control_wish wish)
+{
+    struct daemon *daemon = context;
+
+    atomic_fetch_or(&daemon->wishes, wish);
+    pthread_kill(daemon->main_thread, SIGUSR1);
+}
+
+static void create_control(struct daemon *daemon, const struct config *config)
+{
+    const struct control_options options = {.socket = &daemon->control_socket,
+                                            .loop = daemon->control_loop,
+                                            .queue = daemon->queue,
+                                            .spool = daemon->spool,
+                                            .delivery = daemon->delivery,
+                                            .service = daemon->service,
+                                            .tracking = daemon->tracking,
+                                            .pool = daemon->disk_pool,
+                                            .data_directory = config->data_dir.data,
+                                            .config_path = daemon->config_path,
+                                            .ask = on_wish,
+                                            .context = daemon};
+
+    daemon->main_thread = pthread_self();
+    daemon->control = control_create(&options);
+}
+
 static int create_parts(struct daemon *daemon, const struct config *config, struct error *error)
 {
     struct spool_options spool_options = {
@@ -335,16 +435,23 @@ static int create_parts(struct daemon *daemon, const struct config *config, stru
         .owner = daemon->queue_loop,
         .vfs = vfs_system(),
         .config = current_config,
+        .runtime = current_runtime,
         .directory = current_directory,
         .config_context = daemon,
         .data_directory = config->data_dir.data,
     };
     struct queue_settings settings;
+    char *in_hand_path;
 
     if (worker_pool_create(&daemon->disk_pool, "disk", (unsigned)config->delivery.workers, error) != 0 ||
-        worker_pool_create(&daemon->lookup_pool, "lookup", LOOKUP_THREADS, error) != 0 ||
         runtime_open_directory(daemon->first_runtime, NULL, daemon->disk_pool, error) != 0)
         return -1;
+    daemon->dns = dns_create();
+    daemon->tracking = tracking_create(vfs_system(), config->data_dir.data);
+    daemon->session_log = session_log_create(vfs_system());
+    if (configure_records(daemon, config, error) != 0)
+        return -1;
+    delivery_options.events = tracking_sink(daemon->tracking);
     daemon->spool_directory = mem_printf("%s/spool", config->data_dir.data);
     daemon->badmail_directory = mem_printf("%s/badmail", config->data_dir.data);
     spool_options.directory = daemon->spool_directory;
@@ -352,16 +459,24 @@ static int create_parts(struct daemon *daemon, const struct config *config, stru
     daemon->spool = spool_create(&spool_options);
     delivery_options.spool = daemon->spool;
     delivery_options.disk_pool = daemon->disk_pool;
-    delivery_options.lookup_pool = daemon->lookup_pool;
+    delivery_options.dns = daemon->dns;
     if (delivery_create(&daemon->delivery, &delivery_options, error) != 0)
         return -1;
     queue_settings_from(config, &settings);
     if (queue_create(&daemon->queue, daemon->queue_loop, daemon->spool, &settings, delivery_hooks(daemon->delivery)) !=
         0)
         return error_set(error, "could not make the queue");
+    in_hand_path = mem_printf("%.*s/in-hand", STR_ARG(config->data_dir));
+    queue_set_resources(daemon->queue, daemon->disk_pool, in_hand_path);
+    free(in_hand_path);
+    queue_catch_crashes();
     delivery_set_queue(daemon->delivery, daemon->queue);
-    daemon->store =
-        (struct draft_store){.spool = daemon->spool, .queue = daemon->queue, .disk_pool = daemon->disk_pool};
+    daemon->store = (struct draft_store){.spool = daemon->spool,
+                                         .queue = daemon->queue,
+                                         .disk_pool = daemon->disk_pool,
+                                         .events = tracking_sink(daemon->tracking),
+                                         .command_log = session_log_sink(daemon->session_log)};
+    create_control(daemon, config);
     return 0;
 }
 
@@ -369,7 +484,6 @@ static int start_names(struct daemon *daemon, const struct config *config, struc
 {
     struct dns_resolver *resolver;
 
-    daemon->dns = dns_create();
     return make_resolver(config, &resolver, error) != 0 ? -1 : use_resolver(daemon, config, resolver, error);
 }
 
@@ -378,6 +492,8 @@ static int start_loops(struct daemon *daemon, struct error *error)
     for (size_t i = 0; i < daemon->loop_count; i++)
         if (loop_start(daemon->loops[i], error) != 0)
             return -1;
+    if (loop_start(daemon->control_loop, error) != 0)
+        return -1;
     return loop_start(daemon->queue_loop, error);
 }
 
@@ -392,6 +508,8 @@ static int start(struct daemon *daemon, const struct config *config, struct erro
     verdict_log(config);
     service_open(daemon->service, &daemon->store, daemon->dns);
     runtime_release(&daemon->first_runtime);
+    tell_addresses(daemon);
+    control_start(daemon->control);
     buf_init(&addresses, LOG_LINE_BYTES_MAX);
     service_append_addresses(daemon->service, &addresses);
     LOG_INFO("ready", log_cstr("version", POSTERN_VERSION), log_str("addresses", buf_str(&addresses)),
@@ -430,11 +548,23 @@ static bool wait_for_queue(struct daemon *daemon)
     return stopped;
 }
 
+static void drain(struct daemon *daemon)
+{
+    if (!daemon->is_draining) {
+        LOG_INFO("draining", log_cstr("reason", "postern drain"));
+        daemon->is_draining = true;
+        service_stop(daemon->service);
+    }
+    control_draining(daemon->control);
+}
+
 static bool stop(struct daemon *daemon)
 {
     LOG_INFO("stopping", log_u64("fibers", fiber_count()));
     notify_state("STOPPING=1");
-    service_stop(daemon->service);
+    control_stop(daemon->control);
+    if (!daemon->is_draining)
+        service_stop(daemon->service);
     service_wait(daemon->service, STOP_GRACE_MS);
     delivery_stop(daemon->delivery);
     queue_stop(daemon->queue, on_queue_stopped, daemon);
@@ -447,6 +577,10 @@ static void end_loops(struct daemon *daemon)
     for (size_t i = 0; i < daemon->loop_count; i++) {
         loop_stop(daemon->loops[i]);
         loop_join(daemon->loops[i]);
+    }
+    if (daemon->control_loop) {
+        loop_stop(daemon->control_loop);
+        loop_join(daemon->control_loop);
     }
     if (daemon->queue_loop) {
         loop_stop(daemon->queue_loop);
@@ -465,7 +599,6 @@ static void end_threads(struct daemon *daemon, bool in_order)
         service_forget(daemon->service);
     runtime_release(&daemon->first_runtime);
     worker_pool_destroy(&daemon->disk_pool);
-    worker_pool_destroy(&daemon->lookup_pool);
     if (in_order)
         end_loops(daemon);
 }
@@ -476,12 +609,22 @@ static void tear_down(struct daemon *daemon)
     for (size_t i = 0; i < daemon->loop_count; i++)
         loop_destroy(&daemon->loops[i]);
     loop_destroy(&daemon->queue_loop);
+    loop_destroy(&daemon->control_loop);
+    control_destroy(&daemon->control);
     queue_destroy(&daemon->queue);
     delivery_destroy(&daemon->delivery);
     service_destroy(&daemon->service);
     tls_tickets_destroy(&daemon->tickets);
     free(daemon->spool_directory);
     free(daemon->badmail_directory);
+}
+
+static void fulfil(struct daemon *daemon, unsigned wishes)
+{
+    if (wishes & CONTROL_WISH_RELOAD)
+        reload(daemon);
+    if (wishes & CONTROL_WISH_DRAIN)
+        drain(daemon);
 }
 
 static void run_until_stopped(struct daemon *daemon, const sigset_t *signals)
@@ -491,6 +634,8 @@ static void run_until_stopped(struct daemon *daemon, const sigset_t *signals)
 
         if (signal_number == SIGHUP)
             reload(daemon);
+        else if (signal_number == SIGUSR1)
+            fulfil(daemon, atomic_exchange(&daemon->wishes, 0));
         else if (signal_number == SIGTERM || signal_number == SIGINT)
             return;
     }
@@ -502,6 +647,7 @@ static void block_signals(sigset_t *signals)
     sigaddset(signals, SIGTERM);
     sigaddset(signals, SIGINT);
     sigaddset(signals, SIGHUP);
+    sigaddset(signals, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, signals, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -529,6 +675,7 @@ static void prepare_process(struct daemon *daemon)
 static int run(struct daemon *daemon)
 {
     const struct config *config;
+    struct config_errors messages;
     struct error error = {0};
     sigset_t signals;
     bool in_order = true;
@@ -536,7 +683,8 @@ static int run(struct daemon *daemon)
 
     prepare_process(daemon);
     daemon->confinement = confinement_create();
-    config = load_config(daemon, true);
+    config = load_config(daemon, true, &messages);
+    config_errors_release(&messages);
     if (config && !verdict_permits(config, true))
         config_release(&config);
     if (!config) {
@@ -551,8 +699,13 @@ static int run(struct daemon *daemon)
         result = 0;
     } else {
         LOG_ERROR("start-failed", log_error(&error));
+        result = daemon->is_misconfigured ? EXIT_CONFIGURATION : 1;
     }
     end_threads(daemon, in_order);
+    /* Nobody tells them anything any more. */
+    tracking_destroy(&daemon->tracking);
+    session_log_destroy(&daemon->session_log);
+    control_close_socket(&daemon->control_socket);
     if (in_order)
         tear_down(daemon);
     config_release(&config);
@@ -569,7 +722,9 @@ static int run(struct daemon *daemon)
 
 int main(int argc, char **argv)
 {
-    static struct daemon daemon = {.config_path = CONFIG_PATH_DEFAULT, .mutex = PTHREAD_MUTEX_INITIALIZER};
+    static struct daemon daemon = {.config_path = CONFIG_PATH_DEFAULT,
+                                   .mutex = PTHREAD_MUTEX_INITIALIZER,
+                                   .control_socket = {.fd = -1, .lock_fd = -1}};
     static const struct option options[] = {{"config", required_argument, NULL, 'c'},
                                             {"help", no_argument, NULL, 'h'},
                                             {"version", no_argument, NULL, 'V'},

@@ -78,7 +78,6 @@ void build_delivery(struct build *b)
 {
     const struct settings_delivery *s = &b->settings->delivery;
     uint64_t *retry = build_alloc(b, s->retry.count * sizeof(*retry));
-    struct settings_timeouts timeouts = {0};
 
     memcpy(retry, s->retry.items, s->retry.count * sizeof(*retry));
     b->config->delivery = (struct config_delivery){
@@ -94,8 +93,6 @@ void build_delivery(struct build *b)
                 .rate = s->ndr.rate},
         .workers = s->workers,
     };
-    schema_read(b->tree, &schema_timeouts, NULL, &timeouts);
-    b->config->timeouts = timeouts.timeouts;
 }
 
 /* ADDRESS or ADDRESS@PORT. */
@@ -119,6 +116,39 @@ static void check_proxies(struct build *b, const struct settings_server *setting
                           STR_ARG(server->name));
 }
 
+/* No session waits for a name before it greets, and none has proven a certificate by then. */
+static void check_etrn(struct build *b, const struct settings_server *settings, const struct config_server *server)
+{
+    if (server->etrn &&
+        (policy_client_list_has_domain(server->etrn) || policy_client_list_has_certificate(server->etrn)))
+        config_errors_add(b->errors, &settings->etrn->place,
+                          "servers.%.*s.etrn: a client is known by its address alone; name addresses or networks "
+                          "instead of domain: or cert:",
+                          STR_ARG(server->name));
+}
+
+/* Everything goes to addresses only if a connector for all domains and all servers says so, and nothing else names a host. */
+static bool has_routes_by_name(const struct build *b)
+{
+    const struct config *config = b->config;
+    const struct config_smart_host *unresolved = &config->delivery.unresolved_recipients_host;
+    bool has_route_for_all = false;
+
+    for (size_t i = 0; i < config->connector_count; i++) {
+        const struct config_connector *connector = &config->connectors[i];
+
+        if (connector->smart_host_count == 0)
+            return true;
+        for (size_t j = 0; j < connector->smart_host_count; j++)
+            if (!connector->smart_hosts[j].is_address)
+                return true;
+        for (size_t j = 0; connector->policy && j < connector->policy->space_count; j++)
+            has_route_for_all = has_route_for_all || (connector->policy->spaces[j].domain.length == 0 &&
+                                                      connector->policy->server_count == 0);
+    }
+    return b->delivers_to_names || !has_route_for_all || (unresolved->host.length > 0 && !unresolved->is_address);
+}
+
 void build_dns(struct build *b)
 {
     const struct settings_dns *s = &b->settings->dns;
@@ -133,14 +163,17 @@ void build_dns(struct build *b)
         .resolver = build_copy(b, s->resolver),
         .timeout_ms = s->timeout_ms,
         .dnssec = (enum config_dnssec)s->dnssec,
+        .trust_anchor = build_copy(b, s->trust_anchor),
         .received_names = s->received_names,
         .is_needed = s->received_names,
+        .is_needed_for_routes = has_routes_by_name(b),
     };
     for (size_t i = 0; i < b->config->server_count; i++) {
         const struct config_server *server = &b->config->servers[i];
         const struct policy_client_list *connect = server->policy ? server->policy->connect : NULL;
 
         check_proxies(b, &((const struct settings_server *)b->settings->servers.items)[i], server);
+        check_etrn(b, &((const struct settings_server *)b->settings->servers.items)[i], server);
         dns->is_needed = dns->is_needed || (connect && policy_client_list_has_domain(connect)) ||
                          (server->policy && policy_client_list_has_domain(server->policy->relay));
     }
@@ -155,23 +188,6 @@ static void warn_domains(struct build *b)
                            "there is no local domain: addresses without a domain, postmaster among them, are refused");
 }
 
-static void warn_connectors(struct build *b)
-{
-    bool has_route_for_all = false;
-
-    for (size_t i = 0; i < policy_connector_count(b->model); i++) {
-        const struct policy_connector *connector = policy_connector_at(b->model, i);
-
-        for (size_t j = 0; j < connector->space_count && connector->server_count == 0; j++)
-            has_route_for_all = has_route_for_all || connector->spaces[j].domain.length == 0;
-    }
-    if (!has_route_for_all)
-        config_errors_warn(
-            b->errors, &b->tree->root->place, "no-route",
-            "no connector is for the address space \"*\" and all servers: mail for other domains cannot be "
-            "delivered, since routing by the DNS is not available in this version");
-}
-
 void build_warnings(struct build *b)
 {
     const struct config_node *root = b->settings->head.node;
@@ -184,5 +200,4 @@ void build_warnings(struct build *b)
                            "hostname: \"%.*s\" is not fully qualified; set one like mail.contoso.test",
                            STR_ARG(b->config->hostname));
     warn_domains(b);
-    warn_connectors(b);
 }

@@ -20,6 +20,7 @@ struct build {
     struct config *config;
     struct hash_table lists; /* name to struct build_list */
     size_t entry_count;      /* client entries of all lists and files */
+    bool delivers_to_names;  /* some domain's `deliver` names a host that must be looked up */
 };
 
 /* Zeroed memory of the snapshot's life; a copy of text in it. */
@@ -49,6 +50,8 @@ struct policy_user_list *build_user_list(struct build *b, const struct config_no
 struct str build_secret(struct build *b, const struct config_node *map, const char *key, struct str inline_text,
                         struct str path);
 void build_server_tls(struct build *b, const struct settings_server *s, struct config_server_tls *tls);
+/* The bits of a list's names, which stands at `path`; of others than `allowed` it complains. */
+unsigned build_mechanisms(struct build *b, const struct schema_list *names, const char *path, unsigned allowed);
 void build_server_auth(struct build *b, const struct settings_server *s, struct config_server_auth *auth);
 void build_directory(struct build *b);
 

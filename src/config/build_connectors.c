@@ -3,7 +3,8 @@
 #include "config/build.h"
 #include "mail/domain.h"
 
-#define COST_MAX 1000000
+#define COST_MAX  1000000
+#define SMTP_PORT 25
 
 /* The long form of an address space. */
 struct space_settings {
@@ -142,19 +143,99 @@ static void check_route(struct build *b, const struct settings_connector *s)
 {
     const struct config_node *map = s->named.head.node;
     const struct config_entry *hosts = map ? config_map_find(map, STR("smart-hosts")) : NULL;
+    static const char *const of_the_dns[] = {"route", "port", "mx-networks"};
 
     if (!map)
         return;
-    if (s->smart_hosts.count > 0 && config_map_find(map, STR("route")))
-        config_errors_add(b->errors, build_key_place(map, "route"),
-                          "connectors.%.*s: route and smart-hosts exclude each other; keep one",
+    for (size_t i = 0; s->smart_hosts.count > 0 && i < sizeof(of_the_dns) / sizeof(of_the_dns[0]); i++)
+        if (config_map_find(map, str_from_cstr(of_the_dns[i])))
+            config_errors_add(b->errors, build_key_place(map, of_the_dns[i]),
+                              "connectors.%.*s: %s is for mail that the DNS routes, and smart-hosts is set; keep one",
+                              STR_ARG(s->named.name), of_the_dns[i]);
+    if (hosts && hosts->value->type == CONFIG_NODE_LIST && hosts->value->list.count == 0)
+        config_errors_add(b->errors, &hosts->value->place,
+                          "connectors.%.*s.smart-hosts: is empty; name a host, or write route: dns instead",
                           STR_ARG(s->named.name));
-    else if (!hosts || (hosts->value->type == CONFIG_NODE_LIST && hosts->value->list.count == 0))
+}
+
+static void build_tls(struct build *b, const struct settings_connector *s, struct config_connector *connector)
+{
+    connector->tls = (enum config_connector_tls)s->tls;
+    connector->implicit_tls = s->implicit_tls;
+    connector->ca_file = build_copy(b, s->ca_file);
+    if (connector->implicit_tls && connector->tls == CONFIG_CONNECTOR_TLS_NONE)
+        config_errors_add(b->errors, build_key_place(s->named.head.node, "implicit-tls"),
+                          "connectors.%.*s: implicit-tls and tls: none exclude each other; keep one",
+                          STR_ARG(s->named.name));
+    if (connector->ca_file.length > 0 && connector->tls != CONFIG_CONNECTOR_TLS_VERIFY)
+        config_errors_add(b->errors, build_key_place(s->named.head.node, "ca-file"),
+                          "connectors.%.*s: ca-file is for tls: verify; write that, or remove it",
+                          STR_ARG(s->named.name));
+}
+
+/* What a password's way to a server is worth: without verification whoever stands in it can ask for the password itself. */
+static void check_auth_tls(struct build *b, const struct settings_connector *s,
+                           const struct config_connector *connector)
+{
+    const unsigned plain = CONFIG_MECHANISM_PLAIN | CONFIG_MECHANISM_LOGIN;
+    bool is_verified = connector->tls == CONFIG_CONNECTOR_TLS_VERIFY || connector->tls == CONFIG_CONNECTOR_TLS_DANE;
+
+    if ((connector->auth.mechanisms & plain) && !is_verified)
+        config_errors_warn(b->errors, build_key_place(s->named.head.node, "auth"), "auth-unverified",
+                           "connectors.%.*s.auth: the password goes to a server that nobody verifies; set tls: verify, "
+                           "or mechanisms: [SCRAM-SHA-256-PLUS, SCRAM-SHA-256]",
+                           STR_ARG(s->named.name));
+}
+
+static void build_auth(struct build *b, const struct settings_connector *s, struct config_connector *connector)
+{
+    const struct settings_connector_auth *from = &s->auth;
+    const struct config_place *place = build_key_place(s->named.head.node, "auth");
+    size_t errors_before = b->errors->error_count;
+    bool is_told; /* what is wrong with the password's file */
+    char path[BUILD_PATH_BYTES];
+
+    connector->auth.user = build_copy(b, from->user);
+    connector->auth.password = build_secret(b, from->head.node, "password", from->password, from->password_file);
+    connector->auth.without_tls = from->without_tls;
+    is_told = b->errors->error_count != errors_before;
+    if (!from->head.node)
+        return;
+    snprintf(path, sizeof(path), "connectors.%.*s.auth.mechanisms", STR_ARG(s->named.name));
+    connector->auth.mechanisms =
+        build_mechanisms(b, &from->mechanisms, path,
+                         CONFIG_MECHANISM_PLAIN | CONFIG_MECHANISM_LOGIN | CONFIG_MECHANISM_SCRAM_SHA_256 |
+                             CONFIG_MECHANISM_SCRAM_SHA_256_PLUS);
+    if (from->user.length == 0 || (connector->auth.password.length == 0 && !is_told))
+        config_errors_add(b->errors, place, "connectors.%.*s.auth: wants a user, and a password or a password-file",
+                          STR_ARG(s->named.name));
+    if (s->smart_hosts.count == 0)
         config_errors_add(
-            b->errors, build_key_place(map, "route"),
-            "connectors.%.*s: route: dns needs the DNS client, which is not available in this version; name a "
-            "smart host, as in smart-hosts: [\"192.0.2.25:25\"]",
+            b->errors, place,
+            "connectors.%.*s.auth: without smart-hosts the password would go to every mail exchanger that "
+            "the DNS names; name smart-hosts",
             STR_ARG(s->named.name));
+    if (connector->tls == CONFIG_CONNECTOR_TLS_NONE && !from->without_tls)
+        config_errors_add(b->errors, place,
+                          "connectors.%.*s.auth: with tls: none the password would be sent in the clear; set tls, or "
+                          "without-tls: true",
+                          STR_ARG(s->named.name));
+    if (b->errors->error_count == errors_before)
+        check_auth_tls(b, s, connector);
+}
+
+static void build_mx_networks(struct build *b, const struct settings_connector *s, struct config_connector *connector)
+{
+    const struct str *texts = s->mx_networks.items;
+    struct cidr_range *networks = build_alloc(b, s->mx_networks.count * sizeof(*networks));
+    struct error error;
+
+    for (size_t i = 0; i < s->mx_networks.count; i++)
+        if (cidr_parse_network(texts[i], &networks[i], &error) != 0)
+            config_errors_add(b->errors, &s->mx_networks.node->list.items[i]->place,
+                              "connectors.%.*s.mx-networks[%zu]: %s", STR_ARG(s->named.name), i, error.text);
+    connector->mx_networks = networks;
+    connector->mx_network_count = s->mx_networks.count;
 }
 
 static void build_connector(struct build *b, const struct settings_connector *s, struct config_connector *connector)
@@ -170,10 +251,32 @@ static void build_connector(struct build *b, const struct settings_connector *s,
         .policy = build_policy(b, s),
         .smart_hosts = copies,
         .smart_host_count = s->smart_hosts.count,
+        .port = (uint16_t)s->port,
+        .masquerade = build_copy(b, s->masquerade),
         .has_source_address = s->source_address.is_set,
         .source_address = s->source_address.address,
         .helo_name = s->helo_name.length > 0 ? build_copy(b, s->helo_name) : b->config->hostname,
         .timeouts = s->timeouts.timeouts,
+    };
+    build_tls(b, s, connector);
+    build_auth(b, s, connector);
+    build_mx_networks(b, s, connector);
+}
+
+static void build_default_connector(struct build *b)
+{
+    struct settings_timeouts timeouts = {0};
+
+    schema_read(b->tree, &schema_timeouts, NULL, &timeouts);
+    b->config->default_connector = (struct config_connector){
+        .name = STR(""),
+        .port = SMTP_PORT,
+        .masquerade = STR(""),
+        .tls = CONFIG_CONNECTOR_TLS_MAY,
+        .ca_file = STR(""),
+        .auth = {.user = STR(""), .password = STR("")},
+        .helo_name = b->config->hostname,
+        .timeouts = timeouts.timeouts,
     };
 }
 
@@ -187,4 +290,5 @@ void build_connectors(struct build *b)
         build_connector(b, &settings[i], &connectors[i]);
     b->config->connectors = connectors;
     b->config->connector_count = count;
+    build_default_connector(b);
 }

@@ -5,6 +5,10 @@
 #include "mail/address.h"
 #include "mail/domain.h"
 
+#include <sys/un.h>
+
+#define SMTP_PORT 25
+
 /* "*.NAME" or NAME in normal form, in the model's memory. 0, or -1 and an error was reported. */
 static int read_name(struct build *b, const struct settings_domain *s, struct policy_domain *domain)
 {
@@ -34,10 +38,36 @@ static void refuse_key(struct build *b, const struct settings_domain *s, const c
                           STR_ARG(s->named.name), key, only_for);
 }
 
+/* HOST:PORT, or /SOCKET for LMTP. */
+static int read_deliver_to(struct build *b, struct str text, struct policy_delivery *delivery, struct error *error)
+{
+    bool is_lmtp = delivery->method == POLICY_DELIVER_LMTP;
+    struct config_smart_host host;
+
+    if (is_lmtp && str_starts_with(text, STR("/"))) {
+        if (text.length >= sizeof(((struct sockaddr_un *)0)->sun_path))
+            return error_set(error, "a socket's path has at most %zu octets, not %zu",
+                             sizeof(((struct sockaddr_un *)0)->sun_path) - 1, text.length);
+        delivery->socket_path = policy_model_text(b->model, text);
+        return 0;
+    }
+    if (value_smart_host(text, &host, error) != 0)
+        return -1;
+    /* RFC 2033 5: LMTP must not use SMTP's port, and has none of its own. */
+    if (is_lmtp && host.port == SMTP_PORT)
+        return error_set(error,
+                         "LMTP has no port of its own: write lmtp:HOST:PORT, with one that is not %d, or lmtp:/SOCKET",
+                         SMTP_PORT);
+    delivery->host = policy_model_text(b->model, host.host);
+    delivery->host_is_address = host.is_address;
+    delivery->port = host.port;
+    b->delivers_to_names = b->delivers_to_names || !host.is_address;
+    return 0;
+}
+
 static void read_deliver(struct build *b, const struct settings_domain *s, struct policy_delivery *delivery)
 {
     const struct config_node *node = s->deliver;
-    struct config_smart_host host;
     struct error error;
     struct str text;
 
@@ -48,21 +78,17 @@ static void read_deliver(struct build *b, const struct settings_domain *s, struc
     if (str_equal(text, STR("maildir")))
         return;
     if (str_starts_with(text, STR("lmtp:"))) {
-        config_errors_add(b->errors, &node->place,
-                          "domains.%.*s.deliver: LMTP is not available in this version; use maildir "
-                          "or smtp:HOST:PORT",
-                          STR_ARG(s->named.name));
-    } else if (!str_starts_with(text, STR("smtp:"))) {
-        config_errors_add(b->errors, &node->place, "domains.%.*s.deliver: wants maildir or smtp:HOST:PORT",
-                          STR_ARG(s->named.name));
-    } else if (value_smart_host(str_skip(text, 5), &host, &error) != 0) {
-        config_errors_add(b->errors, &node->place, "domains.%.*s.deliver: %s", STR_ARG(s->named.name), error.text);
-    } else {
+        delivery->method = POLICY_DELIVER_LMTP;
+    } else if (str_starts_with(text, STR("smtp:"))) {
         delivery->method = POLICY_DELIVER_SMTP;
-        delivery->host = policy_model_text(b->model, host.host);
-        delivery->host_is_address = host.is_address;
-        delivery->port = host.port;
+    } else {
+        config_errors_add(b->errors, &node->place,
+                          "domains.%.*s.deliver: wants maildir, lmtp:HOST:PORT, lmtp:/SOCKET or smtp:HOST:PORT",
+                          STR_ARG(s->named.name));
+        return;
     }
+    if (read_deliver_to(b, str_skip(text, 5), delivery, &error) != 0)
+        config_errors_add(b->errors, &node->place, "domains.%.*s.deliver: %s", STR_ARG(s->named.name), error.text);
 }
 
 /* The key under which policy_recipient_known will look: a local part, or under a wildcard a full address. */

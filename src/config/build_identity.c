@@ -3,6 +3,8 @@
 #include "config/build.h"
 #include "mail/domain.h"
 
+#include <limits.h>
+
 /* A password's file; a trailing line end does not belong to it. */
 #define SECRET_BYTES_MAX 4096
 
@@ -122,23 +124,38 @@ static unsigned mechanism_of(struct str name)
     return 0;
 }
 
+unsigned build_mechanisms(struct build *b, const struct schema_list *list, const char *path, unsigned allowed)
+{
+    const struct str *names = list->items;
+    unsigned mechanisms = 0;
+    char wanted[128] = "";
+    size_t length = 0;
+
+    for (size_t i = 0; i < sizeof(mechanism_names) / sizeof(mechanism_names[0]); i++)
+        if (mechanism_names[i].mechanism & allowed)
+            length += (size_t)snprintf(wanted + length, sizeof(wanted) - length, "%s%s", length > 0 ? ", " : "",
+                                       mechanism_names[i].name);
+    for (size_t i = 0; i < list->count; i++) {
+        unsigned mechanism = mechanism_of(names[i]) & allowed;
+
+        if (mechanism == 0)
+            config_errors_add(b->errors, list->node ? &list->node->list.items[i]->place : NULL,
+                              "%s[%zu]: wants one of %s, not \"%.*s\"", path, i, wanted,
+                              STR_ARG(str_take(names[i], 80)));
+        mechanisms |= mechanism;
+    }
+    return mechanisms;
+}
+
 void build_server_auth(struct build *b, const struct settings_server *s, struct config_server_auth *auth)
 {
     const struct settings_auth *from = &s->auth;
-    const struct str *names = from->mechanisms.items;
+    char path[BUILD_PATH_BYTES];
 
     *auth = (struct config_server_auth){
         .require_tls = from->require_tls, .keytab = build_copy(b, from->keytab), .realm = build_copy(b, from->realm)};
-    for (size_t i = 0; i < from->mechanisms.count; i++) {
-        unsigned mechanism = mechanism_of(names[i]);
-
-        if (mechanism == 0)
-            config_errors_add(b->errors, &from->mechanisms.node->list.items[i]->place,
-                              "servers.%.*s.auth.mechanisms[%zu]: wants PLAIN, LOGIN, SCRAM-SHA-256, "
-                              "SCRAM-SHA-256-PLUS, GSSAPI or EXTERNAL, not \"%.*s\"",
-                              STR_ARG(s->named.name), i, STR_ARG(str_take(names[i], 80)));
-        auth->mechanisms |= mechanism;
-    }
+    snprintf(path, sizeof(path), "servers.%.*s.auth.mechanisms", STR_ARG(s->named.name));
+    auth->mechanisms = build_mechanisms(b, &from->mechanisms, path, UINT_MAX);
 }
 
 /* ---- the directory ---- */

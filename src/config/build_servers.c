@@ -203,6 +203,8 @@ static void build_server(struct build *b, const struct settings_server *s, struc
     build_server_auth(b, s, &server->auth);
     if (s->proxy_protocol.from)
         server->proxies = client_list_at(&sb, s->proxy_protocol.from, "proxy-protocol.from");
+    if (s->etrn)
+        server->etrn = client_list_at(&sb, s->etrn, "etrn");
 }
 
 /* The same address and port again, in this server or an earlier one. */

@@ -88,12 +88,36 @@ static void build_general(struct build *b)
                           "log.to: wants stderr or the absolute path of a file, not \"%.*s\"",
                           STR_ARG(str_take(s->log.to, 80)));
     config->spool = s->spool.spool;
+    config->queue = s->queue.queue;
     config->loops = s->loops;
+}
+
+/* What the daemon tells of itself, and to whom. */
+static void build_records(struct build *b)
+{
+    const struct settings *s = b->settings;
+    struct config *config = b->config;
+    struct str directory = s->session_log.directory;
+    char *fallback = mem_printf("%.*s/session-log", STR_ARG(s->data_dir));
+
+    config->control.socket_group = build_copy(b, s->control.socket_group);
+    config->tracking = (struct config_tracking){.enabled = s->tracking.enabled,
+                                                .refusals = s->tracking.refusals,
+                                                .keep_ms = s->tracking.keep_ms,
+                                                .bytes_max = s->tracking.bytes_max};
+    config->session_log = (struct config_session_log){
+        .format = (enum config_session_log_format)s->session_log.format,
+        .directory = build_copy(b, directory.length > 0 ? directory : str_from_cstr(fallback)),
+        .keep_ms = s->session_log.keep_ms,
+        .bytes_max = s->session_log.bytes_max,
+    };
+    free(fallback);
 }
 
 static void build_all(struct build *b)
 {
     build_general(b);
+    build_records(b);
     build_lists(b);
     build_domains(b);
     build_servers(b);
@@ -174,4 +198,32 @@ int config_load_text(const struct vfs *vfs, const char *path, struct str text, c
                      const struct config **config, struct config_errors *errors)
 {
     return load(vfs, path, &text, machine, config, errors);
+}
+
+int config_load_places(const struct vfs *vfs, const char *path, struct config_places *places,
+                       struct config_errors *errors)
+{
+    struct config_tree tree;
+    struct settings settings = {0};
+    struct config_errors unwanted;
+    int result;
+
+    config_tree_init(&tree, errors);
+    result = config_tree_load(&tree, vfs, path, NULL);
+    if (result == 0) {
+        config_errors_init(&unwanted);
+        tree.errors = &unwanted;
+        schema_read(&tree, &schema_root, tree.root, &settings);
+        places->data_dir = mem_copy_str(settings.data_dir);
+        places->run_dir = mem_copy_str(settings.run_dir);
+        config_errors_release(&unwanted);
+    }
+    config_tree_release(&tree);
+    return result;
+}
+
+void config_places_release(struct config_places *places)
+{
+    mem_free(&places->data_dir);
+    mem_free(&places->run_dir);
 }

@@ -88,6 +88,7 @@ struct config_server {
     const struct config_listen *listen;
     size_t listen_count;
     const struct policy_client_list *proxies; /* who must begin with a PROXY header; NULL: nobody */
+    const struct policy_client_list *etrn;    /* who may have queued mail tried (RFC 1985); NULL: nobody */
     struct str banner;                        /* "220 HOST BANNER ready at DATE"; may be empty */
     enum config_bare_newline bare_newline;
     uint64_t tarpit_ms;
@@ -111,14 +112,38 @@ struct config_timeouts {
     uint64_t connect_ms;
     uint64_t command_ms;
     uint64_t data_ms;
+    uint64_t unreachable_ms; /* how long a host that could not be reached is passed over, while there are others */
+};
+
+enum config_connector_tls {
+    CONFIG_CONNECTOR_TLS_NONE,
+    CONFIG_CONNECTOR_TLS_MAY,      /* where it is offered; DANE where it applies */
+    CONFIG_CONNECTOR_TLS_REQUIRED, /* to whomever; DANE where it applies */
+    CONFIG_CONNECTOR_TLS_VERIFY,   /* name and chain */
+    CONFIG_CONNECTOR_TLS_DANE,     /* where it does not apply no mail goes */
+};
+
+struct config_connector_auth {
+    struct str user; /* empty: nobody */
+    struct str password;
+    unsigned mechanisms; /* enum config_mechanism bits */
+    bool without_tls;
 };
 
 /* config->connectors[i].policy->index == i. */
 struct config_connector {
     struct str name;
     const struct policy_connector *policy;
-    const struct config_smart_host *smart_hosts; /* never none in this version: route: dns is refused */
+    const struct config_smart_host *smart_hosts; /* none: route: dns */
     size_t smart_host_count;
+    uint16_t port;                        /* of the hosts that the DNS names for a domain */
+    const struct cidr_range *mx_networks; /* where these may be although they are loopback or the like */
+    size_t mx_network_count;
+    struct str masquerade; /* local sender domains turn into this one; empty: they don't */
+    enum config_connector_tls tls;
+    bool implicit_tls;  /* connections begin with it */
+    struct str ca_file; /* of VERIFY; empty: the system's */
+    struct config_connector_auth auth;
     bool has_source_address;
     struct cidr_address source_address;
     struct str helo_name; /* never empty: the default is filled in */
@@ -153,8 +178,10 @@ struct config_dns {
     struct str resolver; /* ADDRESS or ADDRESS@PORT; empty: the system's */
     uint64_t timeout_ms;
     enum config_dnssec dnssec;
+    struct str trust_anchor; /* path; empty: the system's */
     bool received_names;
-    bool is_needed; /* by a domain: entry of some server's lists, or for the Received lines */
+    bool is_needed;            /* by a domain: entry of some server's lists, or for the Received lines */
+    bool is_needed_for_routes; /* some mail may go to a host that only a name tells of */
 };
 
 enum config_directory_backend { CONFIG_DIRECTORY_SQLITE, CONFIG_DIRECTORY_LDAP, CONFIG_DIRECTORY_FILE };
@@ -205,10 +232,34 @@ struct config_log {
     struct str to; /* stderr, or an absolute path */
 };
 
+struct config_control {
+    struct str socket_group; /* who may use the control socket, beside root and the daemon's user; empty: nobody */
+};
+
+struct config_tracking {
+    bool enabled;
+    bool refusals;      /* also what was refused */
+    uint64_t keep_ms;   /* 0: for ever */
+    uint64_t bytes_max; /* 0: no limit */
+};
+
+enum config_session_log_format { CONFIG_SESSION_LOG_NONE, CONFIG_SESSION_LOG_W3C };
+
+struct config_session_log {
+    enum config_session_log_format format;
+    struct str directory;
+    uint64_t keep_ms;
+    uint64_t bytes_max;
+};
+
 struct config_spool {
     uint64_t shards;
     uint64_t segment_bytes;
     uint64_t reserve_bytes;
+};
+
+struct config_queue {
+    uint64_t memory_messages; /* 0: all */
 };
 
 struct config {
@@ -221,15 +272,19 @@ struct config {
     size_t server_count;
     const struct config_connector *connectors;
     size_t connector_count;
+    /* What goes through no connector: to mail exchangers, to a `deliver:` or unresolved-recipients host. No name, no policy. */
+    struct config_connector default_connector;
     struct config_delivery delivery;
-    struct config_timeouts
-        timeouts; /* of connections to a `deliver:` or unresolved-recipients host: the connectors' defaults */
     struct config_dns dns;
     struct config_directory directory;
     struct config_brakes brakes;
     enum config_sandbox sandbox;
+    struct config_control control;
+    struct config_tracking tracking;
+    struct config_session_log session_log;
     struct config_log log;
     struct config_spool spool;
+    struct config_queue queue;
     uint64_t loops; /* 0: one for each core */
     const struct policy_model *policy;
     const struct policy_proof *proof; /* who may relay, of `policy` */
@@ -251,6 +306,16 @@ int config_load(const struct vfs *vfs, const char *path, const struct config_mac
 /* The same from text in memory that stands for the file `path` (includes are still read from the vfs). */
 int config_load_text(const struct vfs *vfs, const char *path, struct str text, const struct config_machine *machine,
                      const struct config **config, struct config_errors *errors);
+
+/* Where the daemon of this configuration is, for those who only want to talk to it. Heap. */
+struct config_places {
+    char *data_dir;
+    char *run_dir;
+};
+/* 0, whatever else may be wrong with the configuration, and without opening the other files that it names; -1 and errors where it is no YAML at all. */
+int config_load_places(const struct vfs *vfs, const char *path, struct config_places *places,
+                       struct config_errors *errors);
+void config_places_release(struct config_places *places);
 
 const struct config *config_retain(const struct config *config);
 /* The last release frees it; sets the pointer to NULL. NULL is allowed inside. */

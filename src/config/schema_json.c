@@ -73,7 +73,7 @@ static json_t *shape_schema(enum schema_shape shape)
     case SCHEMA_SHAPE_RECIPIENTS:
         return either(json_pack("{s:[s, s]}", "enum", "any", "directory"), list_of(string_schema()));
     case SCHEMA_SHAPE_DELIVER:
-        return pattern_schema("^(maildir|smtp:.+)$");
+        return pattern_schema("^(maildir|(smtp|lmtp):.+)$");
     case SCHEMA_SHAPE_ADDRESS_SPACES:
         return list_of(
             either(string_schema(), json_pack("{s:s, s:{s:o, s:{s:s, s:i}}, s:[s], s:b}", "type", "object",

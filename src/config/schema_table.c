@@ -19,11 +19,6 @@
 
 #define LINE_OCTETS 200
 
-static const char lacks_tls[] = "TLS";
-static const char lacks_auth[] = "authentication";
-static const char lacks_delay_notices[] = "the delay notice";
-static const char lacks_full_reports[] = "returning whole messages";
-static const char lacks_control[] = "the control socket";
 static const char lacks_console[] = "the console";
 static const char lacks_metrics[] = "the metrics listener";
 
@@ -41,7 +36,8 @@ static const struct schema_key domain_keys[] = {
      .about = "The local domain that addresses without a domain belong to; exactly one."},
     {"of", SCHEMA_DOMAIN, AT(settings_domain, of), .about = "The local domain that an alias stands for."},
     {"deliver", SCHEMA_NODE, AT(settings_domain, deliver), .shape = SCHEMA_SHAPE_DELIVER,
-     .about = "Where a local domain's mail goes: maildir (the default), or smtp:HOST:PORT."},
+     .about =
+         "Where a local domain's mail goes: maildir (the default), lmtp:HOST:PORT, lmtp:/SOCKET or smtp:HOST:PORT."},
     {"recipients", SCHEMA_NODE, AT(settings_domain, recipients), .shape = SCHEMA_SHAPE_RECIPIENTS,
      .about =
          "Who exists: any, directory (the default of local domains), or a list of local parts and addresses. Allowed "
@@ -256,6 +252,9 @@ static const struct schema_key server_keys[] = {
      .about = "The server's own addresses behind NAT, beside those it listens on."},
     {"proxy-protocol", SCHEMA_MAP, AT(settings_server, proxy_protocol), .map = &proxy_map,
      .about = "Load balancers that tell the client's address."},
+    {"etrn", SCHEMA_NODE, AT(settings_server, etrn), .shape = SCHEMA_SHAPE_CLIENT_ENTRIES,
+     .about =
+         "The addresses of clients that may have queued mail for a domain tried at once (ETRN); nobody by default."},
     {"anonymous", SCHEMA_BOOL, AT(settings_server, anonymous), .fallback = "true",
      .about = "Whether clients that have not authenticated may send."},
     {"connect", SCHEMA_MAP, AT(settings_server, connect), .map = &connect_map,
@@ -285,17 +284,21 @@ static const struct schema_map server_map = MAP_OF(settings_server, server_keys)
 /* ---- connectors ---- */
 
 static const struct schema_word routes[] = {{"dns", 0, NULL}, {0}};
-static const struct schema_word connector_tls[] = {{"none", 0, NULL},          {"may", 1, NULL},
-                                                   {"required", 2, lacks_tls}, {"verify", 3, lacks_tls},
-                                                   {"dane", 4, lacks_tls},     {0}};
+static const struct schema_word connector_tls[] = {
+    {"none", CONFIG_CONNECTOR_TLS_NONE, NULL},         {"may", CONFIG_CONNECTOR_TLS_MAY, NULL},
+    {"required", CONFIG_CONNECTOR_TLS_REQUIRED, NULL}, {"verify", CONFIG_CONNECTOR_TLS_VERIFY, NULL},
+    {"dane", CONFIG_CONNECTOR_TLS_DANE, NULL},         {0}};
 
 static const struct schema_key connector_auth_keys[] = {
-    {"user", SCHEMA_TEXT, AT(settings_connector_auth, user), .maximum = 256, .unavailable = lacks_auth,
-     .about = "The user to authenticate as."},
-    {"password", SCHEMA_TEXT, AT(settings_connector_auth, password), .maximum = 1024, .unavailable = lacks_auth,
-     .about = "Its password."},
-    {"password-file", SCHEMA_PATH, AT(settings_connector_auth, password_file), .unavailable = lacks_auth,
+    {"user", SCHEMA_TEXT, AT(settings_connector_auth, user), .maximum = 256, .about = "The user to authenticate as."},
+    {"password", SCHEMA_TEXT, AT(settings_connector_auth, password), .maximum = 1024, .about = "Its password."},
+    {"password-file", SCHEMA_PATH, AT(settings_connector_auth, password_file),
      .about = "A file that holds its password."},
+    {"mechanisms", SCHEMA_TEXT, .is_list = true, AT(settings_connector_auth, mechanisms), .maximum = 64, .count_min = 1,
+     .count_max = 16, .fallback = "SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN",
+     .about = "The SASL mechanisms that may be used; of those that the server offers the strongest is."},
+    {"without-tls", SCHEMA_BOOL, AT(settings_connector_auth, without_tls), .fallback = "false",
+     .about = "Whether the password may be sent over a connection without TLS."},
 };
 static const struct schema_map connector_auth_map = MAP_OF(settings_connector_auth, connector_auth_keys);
 
@@ -306,6 +309,8 @@ static const struct schema_key timeouts_keys[] = {
      .maximum = DAY, .about = "How long a reply to a command may take."},
     {"data", SCHEMA_DURATION, AT(settings_timeouts, timeouts.data_ms), .fallback = "10m", .minimum = 100,
      .maximum = DAY, .about = "How long the reply to a message may take."},
+    {"unreachable", SCHEMA_DURATION, AT(settings_timeouts, timeouts.unreachable_ms), .fallback = "1m", .minimum = 100,
+     .maximum = DAY, .about = "How long a host that could not be reached is passed over where there are others."},
 };
 const struct schema_map schema_timeouts = MAP_OF(settings_timeouts, timeouts_keys);
 
@@ -319,12 +324,22 @@ static const struct schema_key connector_keys[] = {
      .about = "Where mail goes without smart hosts: to the mail exchangers that the DNS names."},
     {"smart-hosts", SCHEMA_SMART_HOST, .is_list = true, AT(settings_connector, smart_hosts), .count_max = 100,
      .about = "Hosts to hand all mail to, tried in this order; a bracketed or numeric address skips MX."},
+    {"port", SCHEMA_INTEGER, AT(settings_connector, port), .fallback = "25", .minimum = 1, .maximum = 65535,
+     .about = "The port of the mail exchangers that the DNS names."},
+    {"mx-networks", SCHEMA_TEXT, .is_list = true, AT(settings_connector, mx_networks), .maximum = 64, .count_max = 100,
+     .about = "Networks that the DNS may lead mail to although they are loopback, link-local, multicast or reserved."},
+    {"masquerade", SCHEMA_DOMAIN, AT(settings_connector, masquerade), .fallback = "",
+     .about = "The domain that stands in place of our local ones in senders' addresses, of mail that began here."},
     {"allow-relay", SCHEMA_BOOL, AT(settings_connector, allow_relay), .fallback = "false",
      .about = "true overrides every server's relay restrictions for these domains."},
     {"servers", SCHEMA_TEXT, .is_list = true, AT(settings_connector, servers), .maximum = 64, .count_max = 1000,
      .about = "Only mail that came in through these servers; by default all."},
     {"tls", SCHEMA_ENUM, AT(settings_connector, tls), .fallback = "may", .words = connector_tls,
      .about = "Whether TLS is tried, or required and how far its certificate is checked."},
+    {"implicit-tls", SCHEMA_BOOL, AT(settings_connector, implicit_tls), .fallback = "false",
+     .about = "Whether connections begin with TLS, as on port 465, instead of with STARTTLS."},
+    {"ca-file", SCHEMA_PATH, AT(settings_connector, ca_file),
+     .about = "The authorities that tls: verify trusts; by default the system's."},
     {"auth", SCHEMA_MAP, AT(settings_connector, auth), .map = &connector_auth_map, .about = "How to authenticate."},
     {"source-address", SCHEMA_ADDRESS, AT(settings_connector, source_address), .fallback = "",
      .about = "The address to connect from; by default the system chooses."},
@@ -337,7 +352,7 @@ static const struct schema_map connector_map = MAP_OF(settings_connector, connec
 /* ---- delivery ---- */
 
 static const struct schema_word ndr_returns[] = {
-    {"headers", CONFIG_NDR_RETURN_HEADERS, NULL}, {"full", CONFIG_NDR_RETURN_FULL, lacks_full_reports}, {0}};
+    {"headers", CONFIG_NDR_RETURN_HEADERS, NULL}, {"full", CONFIG_NDR_RETURN_FULL, NULL}, {0}};
 
 static const struct schema_key ndr_keys[] = {
     {"copy-to", SCHEMA_TEXT, AT(settings_ndr, copy_to), .fallback = "", .maximum = 254,
@@ -356,15 +371,15 @@ static const struct schema_key delivery_keys[] = {
      .about = "The waits between attempts; the last one repeats."},
     {"expire", SCHEMA_DURATION, AT(settings_delivery, expire_ms), .fallback = "2d", .minimum = SECOND,
      .maximum = 60 * DAY, .about = "After this time what is not delivered is reported."},
-    {"delay-notice", SCHEMA_DURATION, AT(settings_delivery, delay_notice_ms), .fallback = "0s", .maximum = 60 * DAY,
-     .unavailable = lacks_delay_notices, .about = "After this time the sender is told of the delay; 0s: never."},
+    {"delay-notice", SCHEMA_DURATION, AT(settings_delivery, delay_notice_ms), .fallback = "12h", .maximum = 60 * DAY,
+     .about = "After this time the sender is told of the delay; 0s: never."},
     {"concurrency-per-destination", SCHEMA_INTEGER, AT(settings_delivery, concurrency_per_destination),
      .fallback = "20", .minimum = 1, .maximum = 10000, .about = "The most connections to one destination."},
     {"unresolved-recipients-host", SCHEMA_SMART_HOST, AT(settings_delivery, unresolved_recipients_host), .fallback = "",
      .about = "A host that gets the mail for unknown local recipients, instead of a report to the sender."},
     {"ndr", SCHEMA_MAP, AT(settings_delivery, ndr), .map = &ndr_map, .about = "Non-delivery reports."},
     {"workers", SCHEMA_INTEGER, AT(settings_delivery, workers), .fallback = "8", .minimum = 1, .maximum = 256,
-     .about = "Threads for what blocks: Maildirs and name look-ups."},
+     .about = "Threads for what blocks: Maildirs and stored messages."},
 };
 static const struct schema_map delivery_map = MAP_OF(settings_delivery, delivery_keys);
 
@@ -377,9 +392,12 @@ static const struct schema_key dns_keys[] = {
     {"resolver", SCHEMA_TEXT, AT(settings_dns, resolver), .fallback = "", .maximum = 64,
      .about = "ADDRESS or ADDRESS@PORT of the resolver to ask; by default those of /etc/resolv.conf."},
     {"timeout", SCHEMA_DURATION, AT(settings_dns, timeout_ms), .fallback = "5s", .minimum = 10, .maximum = MINUTE,
-     .about = "How long finding a client's verified host name may take in all."},
+     .about =
+         "How long finding a client's verified host name may take in all, and one answer on the way of a message."},
     {"dnssec", SCHEMA_ENUM, AT(settings_dns, dnssec), .fallback = "auto", .words = dnssec_words,
      .about = "Whether answers are validated: auto is where the trust anchor is installed and no resolver is named."},
+    {"trust-anchor", SCHEMA_PATH, AT(settings_dns, trust_anchor),
+     .about = "The trust anchor to validate with; by default the root's, /usr/share/dns/root.key."},
     {"received-names", SCHEMA_BOOL, AT(settings_dns, received_names), .fallback = "false",
      .about = "Whether host names are looked up for the Received lines even where no domain: entry needs them."},
 };
@@ -406,9 +424,36 @@ static const struct schema_word sandbox_words[] = {{"auto", CONFIG_SANDBOX_AUTO,
 
 static const struct schema_key control_keys[] = {
     {"socket-group", SCHEMA_TEXT, AT(settings_control, socket_group), .fallback = "", .maximum = 64,
-     .unavailable = lacks_control, .about = "The group that may use the control socket."},
+     .about = "The group that may use the control socket, beside root and the daemon's user; read at start."},
 };
 static const struct schema_map control_map = MAP_OF(settings_control, control_keys);
+
+static const struct schema_key tracking_keys[] = {
+    {"enabled", SCHEMA_BOOL, AT(settings_tracking, enabled), .fallback = "true",
+     .about = "Whether a record of every message is kept in data-dir/tracking, for postern track and why."},
+    {"refusals", SCHEMA_BOOL, AT(settings_tracking, refusals), .fallback = "true",
+     .about = "Whether that has what was refused, too."},
+    {"keep", SCHEMA_DURATION, AT(settings_tracking, keep_ms), .fallback = "30d", .minimum = DAY, .maximum = 3660 * DAY,
+     .about = "How long its files are kept."},
+    {"size", SCHEMA_SIZE, AT(settings_tracking, bytes_max), .fallback = "4GiB", .minimum = 4 * MIB,
+     .maximum = 16384 * GIB, .about = "How large all its files may be together; beyond that the oldest are removed."},
+};
+static const struct schema_map tracking_map = MAP_OF(settings_tracking, tracking_keys);
+
+static const struct schema_word session_log_formats[] = {
+    {"none", CONFIG_SESSION_LOG_NONE, NULL}, {"w3c", CONFIG_SESSION_LOG_W3C, NULL}, {0}};
+
+static const struct schema_key session_log_keys[] = {
+    {"format", SCHEMA_ENUM, AT(settings_session_log, format), .fallback = "none", .words = session_log_formats,
+     .about = "w3c: the extended log file format, with the fields of the IIS SMTP service."},
+    {"directory", SCHEMA_PATH, AT(settings_session_log, directory),
+     .about = "Where its files are, exYYMMDD.log; by default data-dir/session-log."},
+    {"keep", SCHEMA_DURATION, AT(settings_session_log, keep_ms), .fallback = "30d", .minimum = DAY,
+     .maximum = 3660 * DAY, .about = "How long its files are kept."},
+    {"size", SCHEMA_SIZE, AT(settings_session_log, bytes_max), .fallback = "4GiB", .minimum = 4 * MIB,
+     .maximum = 16384 * GIB, .about = "How large all its files may be together; beyond that the oldest are removed."},
+};
+static const struct schema_map session_log_map = MAP_OF(settings_session_log, session_log_keys);
 
 static const struct schema_key console_keys[] = {
     {"listen", SCHEMA_TEXT, AT(settings_endpoint, listen), .fallback = "", .maximum = 64, .unavailable = lacks_console,
@@ -449,6 +494,14 @@ static const struct schema_key spool_keys[] = {
 };
 static const struct schema_map spool_map = MAP_OF(settings_spool, spool_keys);
 
+static const struct schema_key queue_keys[] = {
+    {"memory-messages", SCHEMA_INTEGER, AT(settings_queue, queue.memory_messages), .fallback = "500000",
+     .maximum = 100000000,
+     .about = "With more messages than this under way, senders and recipients of those that wait are on the disk "
+              "alone; 0: never."},
+};
+static const struct schema_map queue_map = MAP_OF(settings_queue, queue_keys);
+
 static const struct schema_key root_keys[] = {
     {"include", SCHEMA_NODE, AT(settings, include), .shape = SCHEMA_SHAPE_INCLUDE,
      .about = "Files to merge in, relative to this one; the last part may have wildcards."},
@@ -477,12 +530,16 @@ static const struct schema_key root_keys[] = {
     {"sandbox", SCHEMA_ENUM, AT(settings, sandbox), .fallback = "auto", .words = sandbox_words,
      .about = "Whether the daemon locks itself in (seccomp, Landlock): as far as the kernel can, or not without."},
     {"control", SCHEMA_MAP, AT(settings, control), .map = &control_map, .about = "The control socket."},
+    {"tracking", SCHEMA_MAP, AT(settings, tracking), .map = &tracking_map, .about = "The record of every message."},
+    {"session-log", SCHEMA_MAP, AT(settings, session_log), .map = &session_log_map,
+     .about = "A log of each command of the SMTP sessions."},
     {"console", SCHEMA_MAP, AT(settings, console), .map = &console_map, .about = "The browser console."},
     {"metrics", SCHEMA_MAP, AT(settings, metrics), .map = &metrics_map, .about = "Prometheus metrics."},
     {"log", SCHEMA_MAP, AT(settings, log), .map = &log_map, .about = "The daemon's log."},
     {"loops", SCHEMA_INTEGER, AT(settings, loops), .fallback = "0", .maximum = 256,
      .about = "Threads that serve connections; 0: one for each core."},
     {"spool", SCHEMA_MAP, AT(settings, spool), .map = &spool_map, .about = "The durable store of messages under way."},
+    {"queue", SCHEMA_MAP, AT(settings, queue), .map = &queue_map, .about = "The messages under way, in memory."},
 };
 
 const struct schema_map schema_root = MAP_OF(settings, root_keys);

@@ -83,6 +83,7 @@ struct settings_server {
     struct str banner;
     struct schema_list addresses; /* struct schema_address */
     struct settings_proxy_protocol proxy_protocol;
+    const struct config_node *etrn;
     bool anonymous;
     struct settings_client_rule connect;
     struct settings_tls tls;
@@ -108,6 +109,8 @@ struct settings_connector_auth {
     struct str user;
     struct str password;
     struct str password_file;
+    struct schema_list mechanisms; /* struct str */
+    bool without_tls;
 };
 
 struct settings_connector {
@@ -115,9 +118,14 @@ struct settings_connector {
     const struct config_node *address_spaces;
     int route;
     struct schema_list smart_hosts; /* struct config_smart_host */
+    uint64_t port;
+    struct schema_list mx_networks; /* struct str */
+    struct str masquerade;
     bool allow_relay;
     struct schema_list servers; /* struct str */
-    int tls;
+    int tls;                    /* enum config_connector_tls */
+    bool implicit_tls;
+    struct str ca_file;
     struct settings_connector_auth auth;
     struct schema_address source_address;
     struct str helo_name;
@@ -188,12 +196,29 @@ struct settings_dns {
     struct str resolver;
     uint64_t timeout_ms;
     int dnssec; /* enum config_dnssec */
+    struct str trust_anchor;
     bool received_names;
 };
 
 struct settings_control {
     struct schema_map_head head;
     struct str socket_group;
+};
+
+struct settings_tracking {
+    struct schema_map_head head;
+    bool enabled;
+    bool refusals;
+    uint64_t keep_ms;
+    uint64_t bytes_max;
+};
+
+struct settings_session_log {
+    struct schema_map_head head;
+    int format; /* enum config_session_log_format */
+    struct str directory;
+    uint64_t keep_ms;
+    uint64_t bytes_max;
 };
 
 /* console, metrics */
@@ -214,6 +239,11 @@ struct settings_spool {
     struct config_spool spool;
 };
 
+struct settings_queue {
+    struct schema_map_head head;
+    struct config_queue queue;
+};
+
 struct settings {
     struct schema_map_head head;
     const struct config_node *include; /* done with before the schema sees it */
@@ -231,11 +261,14 @@ struct settings {
     struct settings_brakes brakes;
     int sandbox; /* enum config_sandbox */
     struct settings_control control;
+    struct settings_tracking tracking;
+    struct settings_session_log session_log;
     struct settings_endpoint console;
     struct settings_endpoint metrics;
     struct settings_log log;
     uint64_t loops;
     struct settings_spool spool;
+    struct settings_queue queue;
 };
 
 #endif

@@ -252,6 +252,7 @@ bool badmail_write(struct delivery *delivery, const struct queue_report *report,
         atomic_fetch_add(&delivery->statistics_badmail, 1);
         LOG_WARNING("badmail", log_cstr("id", id), log_str("from", report->envelope->sender),
                     log_cstr("reason", reason), log_u64("recipients", report->failure_count));
+        events_tell_badmail(delivery, report, reason);
     } else {
         LOG_ERROR("badmail-error", log_cstr("id", id), log_cstr("error", strerrordesc_np(-result)));
     }

@@ -1,197 +1,187 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "delivery/connect.h"
 
-#include "base/mem.h"
+#include "delivery/connect_private.h"
 #include "delivery/delivery_private.h"
 #include "delivery/route.h"
-#include "mail/domain.h"
+#include "loop/fiber.h"
 
-#include <netdb.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* One attempt to reach a destination. */
-struct attempt {
-    const struct config_timeouts *timeouts;
-    struct str helo_name;
-    bool has_source;
-    struct net_address source;
-    struct worker_pool *lookup_pool;
-    struct smtp_client **client;
-    char *remote;
-    struct queue_outcome *outcome;
-};
+/* ---- failures ---- */
 
-/* ---- names ---- */
+/* Kept free for "; and N more". */
+#define UNTOLD_BYTES 32
 
-struct lookup_job {
-    struct worker_job job;
-    char host[DOMAIN_TEXT_BYTES];
-    int result; /* getaddrinfo's */
-    struct net_address addresses[CONNECT_ADDRESSES_MAX];
-    size_t count;
-};
-
-static void lookup_run(struct worker_job *job)
+bool connect_is_over(const struct attempt *attempt)
 {
-    struct lookup_job *lookup = LIST_ENTRY(job, struct lookup_job, job);
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *found = NULL;
+    return attempt->tried_count == CONNECT_TRIES_MAX || fiber_is_cancelled(fiber_current());
+}
 
-    lookup->result = getaddrinfo(lookup->host, NULL, &hints, &found);
-    if (lookup->result != 0)
+static void add_text(struct attempt *attempt, const char *who, const char *says, const char *text)
+{
+    char *out = attempt->outcome->text;
+    size_t room = sizeof(attempt->outcome->text) - UNTOLD_BYTES;
+    size_t length = strlen(out);
+    int added =
+        snprintf(out + length, length < room ? room - length : 0, "%s%s%s%s", length > 0 ? "; " : "", who, says, text);
+
+    if (added < 0 || length + (size_t)added < room)
         return;
-    for (const struct addrinfo *a = found; a && lookup->count < CONNECT_ADDRESSES_MAX; a = a->ai_next) {
-        if (net_address_from_sockaddr(a->ai_addr, &lookup->addresses[lookup->count]))
-            lookup->count++;
+    if (length > 0) {
+        out[length] = '\0';
+        attempt->untold_count++;
     }
-    freeaddrinfo(found);
 }
 
-static void lookup_destroy(struct worker_job *job)
+void connect_fail(struct attempt *attempt, enum connect_failure kind, const char *status, const char *host,
+                  const char *text)
 {
-    free(LIST_ENTRY(job, struct lookup_job, job));
-}
+    struct queue_outcome *outcome = attempt->outcome;
+    bool is_first = attempt->temporary_count + attempt->permanent_count == 0;
+    bool is_permanent = kind == CONNECT_FAILURE_PERMANENT;
 
-static void set_failure(struct attempt *attempt, const char *status, const char *text)
-{
-    delivery_outcome_set(attempt->outcome, QUEUE_DEFERRED, status, text);
-}
+    if (is_first)
+        outcome->text[0] = '\0';
+    /* What was the server's word alone becomes a part of our account. */
+    if (!is_first && outcome->remote[0] != '\0') {
+        char said[sizeof(outcome->text)];
 
-/* The name's addresses; how many. 0 and an outcome if there is none. */
-static size_t look_up(struct attempt *attempt, struct str host, uint16_t port,
-                      struct net_address addresses[CONNECT_ADDRESSES_MAX])
-{
-    struct lookup_job *lookup = mem_alloc(sizeof(*lookup));
-    char text[QUEUE_REPLY_BYTES_MAX];
-    size_t count = 0;
-
-    worker_job_init(&lookup->job, lookup_run, lookup_destroy);
-    if ((size_t)snprintf(lookup->host, sizeof(lookup->host), "%.*s", STR_ARG(host)) >= sizeof(lookup->host)) {
-        set_failure(attempt, "4.4.3", "The host's name is too long"); /* cut, it would be another host's */
-    } else if (worker_run(attempt->lookup_pool, &lookup->job, loop_now_ms() + attempt->timeouts->connect_ms) !=
-               WAIT_READY) {
-        snprintf(text, sizeof(text), "Looking up %.*s took too long", STR_ARG(host));
-        set_failure(attempt, "4.4.3", text);
-    } else if (lookup->result != 0) {
-        snprintf(text, sizeof(text), "Looking up %.*s: %s", STR_ARG(host), gai_strerror(lookup->result));
-        set_failure(attempt, "4.4.3", text);
+        memcpy(said, outcome->text, sizeof(said));
+        outcome->text[0] = '\0';
+        add_text(attempt, outcome->remote, " said: ", said);
+        outcome->remote[0] = '\0';
+    }
+    /* A status that says "try again" goes before one that says "never". */
+    if (!is_permanent || attempt->temporary_count == 0)
+        snprintf(outcome->status, sizeof(outcome->status), "%s", status);
+    if (is_first && kind == CONNECT_FAILURE_REPLY) {
+        snprintf(outcome->remote, sizeof(outcome->remote), "%s", host);
+        add_text(attempt, "", "", text);
     } else {
-        count = lookup->count;
-        memcpy(addresses, lookup->addresses, count * sizeof(*addresses));
+        add_text(attempt, host, kind == CONNECT_FAILURE_REPLY ? " said: " : host[0] ? ": " : "", text);
     }
-    worker_job_release(&lookup->job);
-    for (size_t i = 0; i < count; i++)
-        addresses[i].port = port;
-    return count;
+    *(is_permanent ? &attempt->permanent_count : &attempt->temporary_count) += 1;
 }
 
-/* ---- connections ---- */
-
-static int connect_address(struct attempt *attempt, const struct net_address *address)
+static void tell_rest(struct attempt *attempt)
 {
-    struct smtp_client_options options = {.helo_name = attempt->helo_name,
-                                          .command_timeout_ms = (unsigned)attempt->timeouts->command_ms,
-                                          .data_timeout_ms = (unsigned)attempt->timeouts->data_ms};
-    struct smtp_client_result result;
-    struct error error = {0};
-    struct conn *conn = NULL;
-    char text[QUEUE_REPLY_BYTES_MAX + CONNECT_REMOTE_BYTES];
+    struct queue_outcome *outcome = attempt->outcome;
+    size_t length = strlen(outcome->text);
 
-    if (attempt->has_source && net_address_is_ipv4(&attempt->source) != net_address_is_ipv4(address)) {
-        snprintf(text, sizeof(text), "%s has an address that the connector's source-address can't reach",
-                 attempt->remote);
-        set_failure(attempt, "4.4.1", text);
-        return -1;
-    }
-    if (conn_connect(address, attempt->has_source ? &attempt->source : NULL,
-                     loop_now_ms() + attempt->timeouts->connect_ms, &conn, &error) != 0) {
-        set_failure(attempt, "4.4.1", error.text);
-        return -1;
-    }
-    if (smtp_client_open(attempt->client, conn, &options, &result) != 0) {
-        if (result.code != 0)
-            snprintf(text, sizeof(text), "%s", result.text);
-        else
-            snprintf(text, sizeof(text), "%s: %s", attempt->remote, result.text);
-        /* A greeting refuses us, not the recipients: it may be mended before they expire, so that even a 5xx is tried again. */
-        set_failure(attempt, result.permanent ? "4.3.2" : result.status, text);
-        if (result.code != 0)
-            snprintf(attempt->outcome->remote, sizeof(attempt->outcome->remote), "%s", attempt->remote);
-        return -1;
-    }
-    return 0;
+    if (attempt->untold_count > 0)
+        snprintf(outcome->text + length, sizeof(outcome->text) - length, "; and %u more", attempt->untold_count);
 }
 
-static int connect_host(struct attempt *attempt, struct str host, uint16_t port)
-{
-    struct net_address addresses[CONNECT_ADDRESSES_MAX];
-    size_t count = 1;
+/* ---- connectors ---- */
 
-    if (net_address_parse_ip(host, &addresses[0])) {
-        addresses[0].port = port;
-        snprintf(attempt->remote, CONNECT_REMOTE_BYTES, "[%.*s]", STR_ARG(host));
-    } else {
-        snprintf(attempt->remote, CONNECT_REMOTE_BYTES, "%.*s", STR_ARG(host));
-        count = look_up(attempt, host, port, addresses);
+static int connect_smart_host(struct attempt *attempt, const struct config_smart_host *host)
+{
+    struct net_address address = {.port = host->port};
+
+    if (host->is_address) {
+        memcpy(address.ip, host->address.bytes, sizeof(address.ip));
+        return connect_literal(attempt, &address, true);
     }
-    for (size_t i = 0; i < count; i++) {
-        if (connect_address(attempt, &addresses[i]) == 0)
+    return host->skip_mx ? connect_name(attempt, host->host, host->port)
+                         : connect_domain(attempt, host->host, host->port, true);
+}
+
+static int connect_connector(struct attempt *attempt, const struct config_connector *connector, struct str domain)
+{
+    attempt->connector = connector;
+    attempt->connection->connector = connector;
+    memcpy(attempt->source.ip, connector->source_address.bytes, sizeof(attempt->source.ip));
+    if (connector->smart_host_count == 0 && domain.length > 0)
+        return connect_domain(attempt, domain, connector->port, false);
+    for (size_t i = 0; i < connector->smart_host_count && !connect_is_over(attempt); i++)
+        if (connect_smart_host(attempt, &connector->smart_hosts[i]) == 0)
             return 0;
-    }
     return -1;
 }
 
 static const struct config_connector *find_connector(const struct config *config, struct str name)
 {
-    for (size_t i = 0; i < config->connector_count; i++) {
+    for (size_t i = 0; i < config->connector_count; i++)
         if (str_equal(config->connectors[i].name, name))
             return &config->connectors[i];
-    }
     return NULL;
 }
 
-static int connect_connector(struct attempt *attempt, const struct config_connector *connector)
+/* A later connector is for when an earlier one does not work: not for what it says to be undeliverable. */
+static bool is_final(const struct attempt *attempt)
 {
-    attempt->timeouts = &connector->timeouts;
-    attempt->helo_name = connector->helo_name;
-    attempt->has_source = connector->has_source_address;
-    memcpy(attempt->source.ip, connector->source_address.bytes, sizeof(attempt->source.ip));
-    for (size_t i = 0; i < connector->smart_host_count; i++) {
-        const struct config_smart_host *host = &connector->smart_hosts[i];
+    return attempt->permanent_count > 0 && attempt->temporary_count == 0 && !attempt->has_skipped;
+}
 
-        if (connect_host(attempt, host->host, host->port) == 0)
+/* The connectors in their order: 0, or -1; `*is_known`: the configuration has at least one of them. */
+static int connect_connectors(struct attempt *attempt, const struct route_destination *destination, bool *is_known)
+{
+    struct str rest = destination->connectors;
+
+    if (rest.length == 0) {
+        *is_known = true;
+        return connect_connector(attempt, &attempt->config->default_connector, destination->domain);
+    }
+    while (rest.data && !is_final(attempt) && !connect_is_over(attempt)) {
+        const struct config_connector *connector = find_connector(attempt->config, str_split(&rest, ','));
+
+        /* A reload may have turned it into one that needs a domain. */
+        if (!connector || (connector->smart_host_count == 0 && destination->domain.length == 0))
+            continue;
+        *is_known = true;
+        if (connect_connector(attempt, connector, destination->domain) == 0)
             return 0;
     }
     return -1;
 }
 
-enum connect_result connect_destination(const struct config *config, struct worker_pool *lookup_pool,
-                                        const char *destination, struct smtp_client **client,
-                                        char remote[CONNECT_REMOTE_BYTES], struct queue_outcome *outcome)
+static int connect_fixed_host(struct attempt *attempt, const struct route_destination *destination)
 {
-    struct attempt attempt = {.timeouts = &config->timeouts,
-                              .helo_name = config->hostname,
-                              .lookup_pool = lookup_pool,
-                              .client = client,
-                              .remote = remote,
-                              .outcome = outcome};
-    const struct config_connector *connector = NULL;
-    struct route_destination parsed;
-    int result;
+    struct net_address address;
 
-    remote[0] = '\0';
-    set_failure(&attempt, "4.3.5", "The configuration has changed, and this route is no longer there");
-    if (!route_parse_destination(destination, &parsed))
+    attempt->connector = attempt->connection->connector = &attempt->config->default_connector;
+    attempt->connection->is_lmtp = destination->kind == ROUTE_DESTINATION_LMTP;
+    if (destination->socket_path)
+        return attempt->round == 0 ? connect_socket(attempt, destination->socket_path) : -1;
+    if (!net_address_parse_ip(destination->host, &address))
+        return connect_name(attempt, destination->host, destination->port);
+    address.port = destination->port;
+    return connect_literal(attempt, &address, true);
+}
+
+enum connect_result connect_destination(struct delivery *delivery, const struct runtime *runtime,
+                                        const char *destination, struct connection *connection,
+                                        struct queue_outcome *outcome)
+{
+    struct attempt attempt = {.delivery = delivery,
+                              .runtime = runtime,
+                              .config = runtime->config,
+                              .connection = connection,
+                              .outcome = outcome};
+    struct route_destination parsed;
+    bool is_known = false;
+    int result = -1;
+
+    *connection = (struct connection){0};
+    delivery_outcome_set(outcome, QUEUE_DEFERRED, "4.3.5",
+                         "The configuration has changed, and this route is no longer there");
+    if (!route_parse_destination(destination, &parsed) || parsed.kind == ROUTE_DESTINATION_MAILDIR)
         return CONNECT_NO_ROUTE;
-    if (parsed.kind == ROUTE_DESTINATION_HOST) {
-        result = connect_host(&attempt, parsed.name, parsed.port);
-    } else {
-        connector = find_connector(config, parsed.name);
-        if (!connector)
-            return CONNECT_NO_ROUTE;
-        result = connect_connector(&attempt, connector);
+    for (attempt.round = 0; attempt.round == 0 || (attempt.round == 1 && attempt.has_skipped); attempt.round++) {
+        if (parsed.kind == ROUTE_DESTINATION_CONNECTORS)
+            result = connect_connectors(&attempt, &parsed, &is_known);
+        else
+            result = connect_fixed_host(&attempt, &parsed);
+        if (result == 0)
+            return CONNECT_OK;
     }
-    return result == 0 ? CONNECT_OK : CONNECT_FAILED;
+    if (parsed.kind == ROUTE_DESTINATION_CONNECTORS && !is_known)
+        return CONNECT_NO_ROUTE;
+    tell_rest(&attempt);
+    if (attempt.temporary_count > 0 || attempt.permanent_count == 0)
+        return CONNECT_FAILED;
+    outcome->kind = QUEUE_FAILED;
+    return CONNECT_REFUSED;
 }

@@ -17,6 +17,7 @@ void delivery_outcome_set(struct queue_outcome *outcome, enum queue_outcome_kind
                           const char *text)
 {
     outcome->kind = kind;
+    outcome->success = QUEUE_PASSED_ON;
     snprintf(outcome->status, sizeof(outcome->status), "%s", status);
     snprintf(outcome->text, sizeof(outcome->text), "%s", text);
     outcome->remote[0] = '\0';
@@ -58,8 +59,9 @@ static void run_worker(void *argument)
     case ROUTE_DESTINATION_MAILDIR:
         maildir_run(start->delivery, start->worker);
         break;
-    case ROUTE_DESTINATION_CONNECTOR:
+    case ROUTE_DESTINATION_CONNECTORS:
     case ROUTE_DESTINATION_HOST:
+    case ROUTE_DESTINATION_LMTP:
         outbound_run(start->delivery, start->worker, start->destination);
         break;
     }
@@ -87,33 +89,56 @@ static void hook_start_worker(void *context, struct queue_worker *worker, const 
     delivery->next_loop = (delivery->next_loop + 1) % delivery->options.loop_count;
 }
 
-static const char *event_name(enum queue_outcome_kind kind)
+static const char *event_name(enum queue_event_kind kind)
 {
     switch (kind) {
-    case QUEUE_DELIVERED:
+    case QUEUE_EVENT_DELIVERED:
         return "delivered";
-    case QUEUE_DEFERRED:
+    case QUEUE_EVENT_DEFERRED:
         return "deferred";
-    case QUEUE_FAILED:
+    case QUEUE_EVENT_FAILED:
         return "failed";
-    case QUEUE_RESOLVED:
-        return "resolved";
+    case QUEUE_EVENT_EXPIRED:
+        return "expired";
+    case QUEUE_EVENT_DELETED:
+        return "deleted";
+    case QUEUE_EVENT_HELD:
+        return "held";
+    case QUEUE_EVENT_RELEASED:
+        return "released";
     }
     return "?";
 }
 
-static void hook_event(void *context, spool_id id, const struct envelope *envelope, size_t recipient,
-                       const struct queue_outcome *outcome, int64_t next_attempt_at_ms)
+static void log_message_event(const struct queue_event *event)
 {
     char id_text[MESSAGE_ID_TEXT_BYTES];
-    int64_t now_ms = clock_real_ms();
-    int64_t next_ms = next_attempt_at_ms > now_ms ? next_attempt_at_ms - now_ms : 0;
 
-    (void)context;
-    LOG_INFO(event_name(outcome->kind), log_str("id", message_id_format(id, id_text)),
-             log_str("from", envelope->sender), log_str("to", envelope->recipients[recipient].address),
+    LOG_INFO(event_name(event->kind), log_str("id", message_id_format(event->id, id_text)),
+             log_str("from", event->envelope ? event->envelope->sender : STR("")),
+             log_cstr("why", event->outcome->text));
+}
+
+static void hook_event(void *context, const struct queue_event *event)
+{
+    const struct queue_outcome *outcome = event->outcome;
+    const struct envelope *envelope = event->envelope;
+    char id_text[MESSAGE_ID_TEXT_BYTES];
+    int64_t now_ms = clock_real_ms();
+    int64_t next_ms = event->next_attempt_at_ms > now_ms ? event->next_attempt_at_ms - now_ms : 0;
+
+    events_tell_outcome(context, event);
+    if (event->recipient == QUEUE_EVENT_MESSAGE) {
+        log_message_event(event);
+        return;
+    }
+    LOG_INFO(event_name(event->kind), log_str("id", message_id_format(event->id, id_text)),
+             log_str("from", envelope->sender), log_str("to", envelope->recipients[event->recipient].address),
              log_cstr("status", outcome->status), log_cstr("reply", outcome->text), log_cstr("remote", outcome->remote),
              log_i64("delay_ms", now_ms - envelope->arrived_at_ms), log_i64("retry_in_ms", next_ms));
+    if (event->by)
+        LOG_INFO("ordered", log_str("id", str_from_cstr(id_text)), log_cstr("what", event_name(event->kind)),
+                 log_str("to", envelope->recipients[event->recipient].address), log_cstr("by", event->by));
 }
 
 /* ---- life ---- */
@@ -136,6 +161,7 @@ int delivery_create(struct delivery **delivery, const struct delivery_options *o
                                           .report = report_hook,
                                           .event = hook_event};
     created->mailboxes = maildir_set_create(options->vfs, created->drop_directory);
+    created->reach = reach_create();
     report_init(created);
     for (int i = 0; i < 2; i++) {
         const char *directory = i == 0 ? created->drop_directory : created->badmail_directory;
@@ -159,6 +185,7 @@ void delivery_destroy(struct delivery **delivery)
         return;
     *delivery = NULL;
     maildir_set_destroy(&old->mailboxes);
+    reach_destroy(&old->reach);
     report_release(old);
     mem_free(&old->drop_directory);
     mem_free(&old->badmail_directory);

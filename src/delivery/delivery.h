@@ -22,8 +22,11 @@
 #include "directory/directory.h"
 #include "loop/loop.h"
 #include "loop/worker.h"
+#include "net/dns.h"
 #include "os/vfs.h"
 #include "queue/queue.h"
+#include "session/events.h"
+#include "session/runtime.h"
 #include "spool/spool.h"
 
 struct delivery;
@@ -34,14 +37,17 @@ struct delivery_options {
     struct loop *owner; /* the queue's */
     struct spool *spool;
     const struct vfs *vfs;
-    struct worker_pool *disk_pool;   /* Maildirs, badmail, bodies that are not in memory */
-    struct worker_pool *lookup_pool; /* host names */
+    struct worker_pool *disk_pool; /* Maildirs, badmail, bodies that are not in memory */
+    struct dns *dns;
     /* The snapshot of now, retained: the caller releases it. Any thread. */
     const struct config *(*config)(void *context);
+    /* The same with what is made of it, for connections. */
+    struct runtime *(*runtime)(void *context);
     /* The directory of now, retained likewise; NULL: there is none, and nobody is known. */
     struct directory *(*directory)(void *context);
     void *config_context;
-    const char *data_directory; /* drop/ and badmail/ are made below it; copied */
+    const struct mail_event_sink *events; /* what becomes of messages is told here; NULL: to nobody */
+    const char *data_directory;           /* drop/ and badmail/ are made below it; copied */
 };
 
 /* All that the options point to outlives the delivery. 0 or -1. */

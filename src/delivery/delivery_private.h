@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "delivery/delivery.h"
 #include "delivery/maildir.h"
+#include "delivery/reach.h"
 #include "delivery/report_rate.h"
 #include "directory/directory.h"
 
@@ -19,6 +20,8 @@
 #define DELIVERY_REPORT_FIBERS_MAX 16
 /* Reports that wait for their turn under ndr.rate; more go to badmail (relay-behaviour.md section 6). */
 #define DELIVERY_REPORTS_WAITING_MAX 1000
+/* Reports, and what is on its way to badmail, that wait for a fiber; more go back to the queue for a while. */
+#define DELIVERY_REPORTS_READY_MAX 5000
 
 struct delivery {
     struct delivery_options options;
@@ -29,11 +32,13 @@ struct delivery {
     struct queue_hooks hooks;
     int64_t started_at_ms; /* what arrived before may have been delivered by a process that could not say so */
     struct maildir_set *mailboxes;
+    struct reach *reach;
 
     /* the queue owner's loop only: */
     size_t next_loop;
     struct report_rate *report_rate;
-    struct list_link reports_ready;   /* for the report fibers */
+    struct list_link reports_ready; /* for the report fibers */
+    size_t reports_ready_count;
     struct list_link reports_waiting; /* for their turn under ndr.rate */
     size_t reports_waiting_count;
     struct loop_timer report_timer;
@@ -57,6 +62,10 @@ void outbound_run(struct delivery *delivery, struct queue_worker *worker, const 
 void maildir_run(struct delivery *delivery, struct queue_worker *worker);
 void resolve_run(struct delivery *delivery, struct queue_worker *worker);
 
+/* From a fiber: whether the message has been in a recipient's mailbox already. Then the item has its outcomes and is to be settled: those fail, and the others
+ * are routed again at once. */
+bool lmtp_refuse_loops(struct delivery *delivery, const struct config *config, struct queue_item *item);
+
 /* hooks.report; and what delivery_stop does on the owner's loop. `release` frees what is left when the loops have ended. */
 void report_init(struct delivery *delivery);
 void report_hook(void *context, struct queue_report *report);
@@ -65,12 +74,22 @@ void report_release(struct delivery *delivery);
 
 /* Whether the sender wants to be told of this failure (RFC 3461 4.1; without NOTIFY: yes). */
 bool report_is_wanted(const struct queue_report *report, size_t failure);
+/* "failed", "delayed", ... */
+const char *report_kind_name(enum queue_report_kind kind);
 /* From a report fiber: makes the report and puts it into the spool and the queue, with the results that it covers. */
 bool report_write(struct delivery *delivery, const struct config *config, const struct queue_report *report);
 /* The results alone. */
 bool report_write_results(struct delivery *delivery, const struct queue_report *report);
 /* From a report fiber: badmail/ID.eml and ID.json, synced. */
 bool badmail_write(struct delivery *delivery, const struct queue_report *report, const char *reason);
+
+/* events.c: to options.events. */
+void events_tell_outcome(const struct delivery *delivery, const struct queue_event *event);
+/* `made`: the report's id. */
+void events_tell_report(const struct delivery *delivery, const struct queue_report *report, spool_id made);
+void events_tell_badmail(const struct delivery *delivery, const struct queue_report *report, const char *reason);
+void events_tell_expanded(const struct delivery *delivery, const struct queue_item *item, size_t recipient,
+                          spool_id made);
 
 /* Fills in an outcome of our own; `text` may be longer than fits. */
 void delivery_outcome_set(struct queue_outcome *outcome, enum queue_outcome_kind kind, const char *status,

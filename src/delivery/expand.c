@@ -7,109 +7,15 @@
  * of success, since each of them would be one for the same recipient.
  */
 #include "base/log.h"
-#include "base/mem.h"
+#include "delivery/body_copy.h"
 #include "delivery/delivery_private.h"
 #include "mail/address.h"
 #include "mail/dsn.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-#define COPY_BLOCK_BYTES (64u << 10)
-/* "rfc822;" and an address of which each octet may take three. */
-#define ORCPT_BYTES_MAX (8 + 3 * ADDRESS_TEXT_OCTETS_MAX)
-
-/* A copy of the body for a message of its own: in memory, or in a file where the spool wants it so. The job owns both while it runs. */
-struct copy_job {
-    struct worker_job job;
-    struct spool *spool;
-    spool_id id;
-    struct buf content;
-    struct spool_body_file *file; /* NULL: in `content` */
-    uint64_t body_bytes;
-    bool is_discarding;
-    int result;
-};
-
-static int copy_to_file(struct copy_job *copy, struct spool_reader *reader)
-{
-    char *block = mem_alloc(COPY_BLOCK_BYTES);
-    uint64_t offset = 0;
-    ssize_t count;
-    int result = spool_body_file_create(copy->spool, &copy->file);
-
-    while (result == 0 && (count = spool_reader_read(reader, block, COPY_BLOCK_BYTES, offset, false)) != 0) {
-        result = count < 0 ? (int)count : spool_body_file_append(copy->file, block, (size_t)count);
-        offset += count > 0 ? (uint64_t)count : 0;
-    }
-    if (result == 0)
-        result = spool_body_file_finish(copy->file);
-    free(block);
-    return result;
-}
-
-static int copy_to_memory(struct copy_job *copy, struct spool_reader *reader)
-{
-    while (copy->content.length < copy->body_bytes) {
-        size_t wanted = copy->body_bytes - copy->content.length;
-        char *room = buf_reserve(&copy->content, wanted);
-        ssize_t count = spool_reader_read(reader, room, wanted, copy->content.length, false);
-
-        if (count <= 0)
-            return count < 0 ? (int)count : -EILSEQ;
-        copy->content.length += (size_t)count;
-    }
-    return 0;
-}
-
-static void copy_run(struct worker_job *job)
-{
-    struct copy_job *copy = LIST_ENTRY(job, struct copy_job, job);
-    struct spool_reader *reader;
-
-    if (copy->is_discarding) {
-        spool_body_file_discard(&copy->file);
-        return;
-    }
-    reader = spool_reader_open(copy->spool, copy->id);
-    if (!reader) {
-        copy->result = -ENOENT;
-        return;
-    }
-    copy->body_bytes = spool_reader_body_bytes(reader);
-    copy->result =
-        copy->body_bytes > SPOOL_INLINE_BODY_BYTES ? copy_to_file(copy, reader) : copy_to_memory(copy, reader);
-    spool_reader_close(&reader);
-    if (copy->result != 0 && copy->file)
-        spool_body_file_discard(&copy->file);
-}
-
-static void copy_destroy(struct worker_job *job)
-{
-    struct copy_job *copy = LIST_ENTRY(job, struct copy_job, job);
-
-    if (copy->file)
-        spool_body_file_discard(&copy->file); /* after a cancel only: the process is ending */
-    buf_release(&copy->content);
-    free(copy);
-}
-
-static struct copy_job *copy_create(struct delivery *delivery, spool_id id)
-{
-    struct copy_job *copy = mem_alloc(sizeof(*copy));
-
-    worker_job_init(&copy->job, copy_run, copy_destroy);
-    copy->spool = delivery->options.spool;
-    copy->id = id;
-    buf_init(&copy->content, SPOOL_INLINE_BODY_BYTES);
-    return copy;
-}
-
-static bool copy_wait(struct delivery *delivery, struct copy_job *copy)
-{
-    return worker_run(delivery->options.disk_pool, &copy->job, loop_now_ms() + DELIVERY_DISK_TIMEOUT_MS) == WAIT_READY;
-}
+/* ORCPT stands beside each target: with more of them the envelope could become too long for the spool. */
+#define ORCPT_TARGETS_MAX 1000
 
 /* ---- the envelope ---- */
 
@@ -124,14 +30,13 @@ struct expansion {
 static struct str original_recipient(struct expansion *expansion)
 {
     struct buf orcpt;
-    struct str copy;
+    struct str copy = STR("");
 
     if (expansion->recipient->orcpt.length > 0)
         return expansion->recipient->orcpt;
-    buf_init(&orcpt, ORCPT_BYTES_MAX);
-    buf_append_str(&orcpt, STR("rfc822;"));
-    dsn_xtext_encode(&orcpt, expansion->recipient->address);
-    copy = arena_copy(&expansion->arena, buf_str(&orcpt));
+    buf_init(&orcpt, DSN_ORCPT_OCTETS_MAX);
+    if (dsn_orcpt_encode(&orcpt, expansion->recipient->address))
+        copy = arena_copy(&expansion->arena, buf_str(&orcpt));
     buf_release(&orcpt);
     return copy;
 }
@@ -141,7 +46,7 @@ static bool add_targets(struct expansion *expansion)
     const struct directory_recipient *found = expansion->found;
     struct envelope *envelope = &expansion->envelope;
     bool keeps_dsn = found->owner.length == 0;
-    struct str orcpt = keeps_dsn ? original_recipient(expansion) : STR("");
+    struct str orcpt = keeps_dsn && found->target_count <= ORCPT_TARGETS_MAX ? original_recipient(expansion) : STR("");
     unsigned notify = keeps_dsn ? expansion->recipient->notify : 0;
 
     /* None left is not "not given". */
@@ -183,35 +88,6 @@ static bool make_envelope(struct expansion *expansion, struct buf *encoded)
     return add_targets(expansion) && envelope_encode(envelope, encoded);
 }
 
-/* ---- into the spool ---- */
-
-static bool write_copy(struct delivery *delivery, struct copy_job *copy, spool_id id, struct str envelope)
-{
-    struct iovec part = {.iov_base = copy->content.data, .iov_len = copy->content.length};
-    struct spool_write write = {.type = SPOOL_WRITE_MESSAGE, .id = id, .envelope = envelope};
-    bool is_written;
-
-    if (copy->file) {
-        write.body_file = copy->file;
-    } else {
-        write.body = &part;
-        write.body_part_count = 1;
-    }
-    is_written = delivery_spool_write(delivery->options.spool, &write) == SPOOL_DONE;
-    if (is_written) {
-        copy->file = NULL;
-    } else if (copy->file) {
-        struct copy_job *discard = copy_create(delivery, id);
-
-        discard->file = copy->file;
-        discard->is_discarding = true;
-        copy->file = NULL;
-        copy_wait(delivery, discard);
-        worker_job_release(&discard->job);
-    }
-    return is_written;
-}
-
 static void log_expanded(const struct expansion *expansion, const struct queue_item *item, struct str id)
 {
     char original[MESSAGE_ID_TEXT_BYTES];
@@ -221,12 +97,35 @@ static void log_expanded(const struct expansion *expansion, const struct queue_i
              log_u64("recipients", expansion->envelope.recipient_count));
 }
 
+/*
+ * Who tells of success (RFC 3461 5.2.7): for one address, whoever delivers to it; a list has taken the message, and what it does with it is its own; of
+ * what an alias stands for the sender learns no more than that the message went on.
+ */
+static enum queue_success success_of(const struct directory_recipient *found)
+{
+    if (found->owner.length > 0)
+        return QUEUE_FINAL;
+    return found->target_count > 1 ? QUEUE_EXPANDED : QUEUE_PASSED_ON;
+}
+
+/* The copy, stored and queued. */
+static bool store(struct delivery *delivery, const struct queue_item *item, spool_id id, struct str envelope)
+{
+    struct body_copy *copy = body_copy_create(delivery, queue_item_id(item), NULL, NULL);
+    struct spool_write write = {.type = SPOOL_WRITE_MESSAGE, .id = id, .envelope = envelope};
+    bool is_stored = body_copy_run(copy) == 0 && body_copy_submit(copy, &write);
+
+    if (is_stored)
+        queue_add(delivery->queue, id, envelope, body_copy_bytes(copy));
+    body_copy_destroy(&copy);
+    return is_stored;
+}
+
 bool expand_message(struct delivery *delivery, const struct queue_item *item, size_t recipient,
                     const struct directory_recipient *found, struct queue_outcome *outcome)
 {
     const struct envelope *original = queue_item_envelope(item);
     struct expansion expansion = {.original = original, .recipient = &original->recipients[recipient], .found = found};
-    struct copy_job *copy = copy_create(delivery, queue_item_id(item));
     spool_id id = spool_reserve_id(delivery->options.spool, queue_item_id(item));
     char id_text[MESSAGE_ID_TEXT_BYTES], text[128];
     struct buf encoded;
@@ -239,18 +138,23 @@ bool expand_message(struct delivery *delivery, const struct queue_item *item, si
         delivery_outcome_set(outcome, QUEUE_DEFERRED, "4.3.5", "What the alias stands for can't be sent to");
         goto done;
     }
-    if (!copy_wait(delivery, copy) || copy->result != 0 || !write_copy(delivery, copy, id, buf_str(&encoded))) {
+    /* Many lists in one message are many copies: they stop where new mail is refused too. */
+    if (spool_is_full(delivery->options.spool, queue_item_body_bytes(item))) {
+        delivery_outcome_set(outcome, QUEUE_DEFERRED, "4.3.1", "No space is left for a copy for an alias");
+        goto done;
+    }
+    if (!store(delivery, item, id, buf_str(&encoded))) {
         delivery_outcome_set(outcome, QUEUE_DEFERRED, "4.3.0", "The copy for an alias could not be stored");
         goto done;
     }
-    queue_add(delivery->queue, id, buf_str(&encoded), copy->body_bytes);
     log_expanded(&expansion, item, str_from_cstr(id_text));
+    events_tell_expanded(delivery, item, recipient, id);
     snprintf(text, sizeof(text), "Sent on to %zu %s as %s", expansion.envelope.recipient_count,
              expansion.envelope.recipient_count == 1 ? "address" : "addresses", id_text);
     delivery_outcome_set(outcome, QUEUE_DELIVERED, "2.0.0", text);
+    outcome->success = success_of(found);
     is_done = true;
 done:
-    worker_job_release(&copy->job);
     buf_release(&encoded);
     arena_release(&expansion.arena);
     return is_done;

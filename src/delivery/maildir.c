@@ -164,6 +164,11 @@ static int write_content(struct vfs_file *file, struct maildir_message *message,
             result = (int)count;
             break;
         }
+        if (body_offset == 0 && message->is_loop &&
+            message->is_loop(message->body_context, str_make(chunk, (size_t)count))) {
+            result = -ELOOP;
+            break;
+        }
         if (trace.length > 0 || count > 0)
             result = write_parts(file, trace, str_make(chunk, (size_t)count), file_offset);
         body_offset += (uint64_t)count;

@@ -45,7 +45,9 @@ struct maildir_message {
     void *body_context;
     /* The body in order from its start: count, 0 at the end, negative errno. */
     ssize_t (*read_body)(void *body_context, void *data, size_t length, uint64_t offset);
-    int error; /* out: 0 delivered, or a negative errno, and then it is not there */
+    /* Whether the header section, of which this is the beginning, says that it has been in this mailbox already. NULL: don't ask. */
+    bool (*is_loop)(void *body_context, struct str header);
+    int error; /* out: 0 delivered, or a negative errno, and then it is not there; -ELOOP: is_loop said so */
 };
 
 void maildir_deliver(struct maildir_set *set, struct maildir_message *messages, size_t count);

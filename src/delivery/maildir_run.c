@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "delivery/delivery_private.h"
+#include "delivery/mail_loop.h"
 #include "delivery/route.h"
 #include "loop/fiber.h"
 
@@ -21,6 +22,7 @@
 struct maildir_job {
     struct worker_job job;
     struct delivery *delivery;
+    const struct config *config;
     struct arena arena;
     size_t count;
     struct maildir_message messages[JOB_MESSAGES_MAX];
@@ -28,6 +30,8 @@ struct maildir_job {
         struct spool *spool;
         spool_id id;
         struct spool_reader *reader;
+        const struct config *config;
+        const char *mailbox;
     } bodies[JOB_MESSAGES_MAX];
     /* The fiber's: where each result goes. */
     struct queue_outcome *outcomes[JOB_MESSAGES_MAX];
@@ -40,6 +44,13 @@ static ssize_t read_body(void *context, void *data, size_t length, uint64_t offs
     if (!body->reader)
         body->reader = spool_reader_open(body->spool, body->id);
     return body->reader ? spool_reader_read(body->reader, data, length, offset, false) : -ENOENT;
+}
+
+static bool is_loop(void *context, struct str header)
+{
+    const struct job_body *body = context;
+
+    return mail_loop_found(body->config, header, body->mailbox);
 }
 
 static void job_run(struct worker_job *job)
@@ -58,15 +69,17 @@ static void job_destroy(struct worker_job *job)
     struct maildir_job *maildir = LIST_ENTRY(job, struct maildir_job, job);
 
     arena_release(&maildir->arena);
+    config_release(&maildir->config);
     free(maildir);
 }
 
-static struct maildir_job *job_create(struct delivery *delivery)
+static struct maildir_job *job_create(struct delivery *delivery, const struct config *config)
 {
     struct maildir_job *maildir = mem_alloc(sizeof(*maildir));
 
     worker_job_init(&maildir->job, job_run, job_destroy);
     maildir->delivery = delivery;
+    maildir->config = config_retain(config);
     arena_init(&maildir->arena, JOB_ARENA_BYTES_MAX);
     return maildir;
 }
@@ -79,6 +92,7 @@ static void set_outcome(struct queue_outcome *outcome, const struct maildir_mess
     case 0:
         snprintf(text, sizeof(text), "Delivered to the mailbox %s", message->mailbox);
         delivery_outcome_set(outcome, QUEUE_DELIVERED, "2.0.0", text);
+        outcome->success = QUEUE_FINAL;
         return;
     case -ENOSPC:
         delivery_outcome_set(outcome, QUEUE_DEFERRED, "4.3.1", "No space is left for mailboxes");
@@ -88,6 +102,9 @@ static void set_outcome(struct queue_outcome *outcome, const struct maildir_mess
         return;
     case -EILSEQ:
         delivery_outcome_set(outcome, QUEUE_FAILED, "5.3.0", "The stored message is damaged");
+        return;
+    case -ELOOP:
+        delivery_outcome_set(outcome, QUEUE_FAILED, "5.4.6", MAIL_LOOP_TEXT);
         return;
     default:
         break;
@@ -135,9 +152,13 @@ static void job_add(struct maildir_job *maildir, const struct config *config, st
         return; /* addresses longer than any can be: the outcome stays deferred */
     maildir_name(envelope->arrived_at_ms, queue_item_id(item), index, config->hostname, message->name);
     message->may_exist = envelope->arrived_at_ms < maildir->delivery->started_at_ms;
-    *body = (struct job_body){.spool = maildir->delivery->options.spool, .id = queue_item_id(item)};
+    *body = (struct job_body){.spool = maildir->delivery->options.spool,
+                              .id = queue_item_id(item),
+                              .config = maildir->config,
+                              .mailbox = message->mailbox};
     message->body_context = body;
     message->read_body = read_body;
+    message->is_loop = is_loop;
     maildir->count++;
 }
 
@@ -149,7 +170,7 @@ static void deliver_items(struct delivery *delivery, struct queue_item **items, 
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j < queue_item_recipient_count(items[i]); j++) {
             if (!maildir)
-                maildir = job_create(delivery);
+                maildir = job_create(delivery, config);
             job_add(maildir, config, items[i], j);
             if (maildir->count == JOB_MESSAGES_MAX)
                 job_flush(&maildir);

@@ -12,6 +12,7 @@
 #include "delivery/body.h"
 #include "delivery/connect.h"
 #include "delivery/delivery_private.h"
+#include "delivery/masquerade.h"
 #include "loop/fiber.h"
 
 #include <stdio.h>
@@ -34,8 +35,9 @@ struct outbound_item {
 struct outbound_transaction {
     struct smtp_client_transaction transaction; /* first: smtp/client's view of it */
     struct outbound_item *item;
-    size_t first_recipient; /* of the item */
-    struct delivery_body body;
+    size_t first_recipient;       /* of the item */
+    struct masqueraded_body body; /* changed only where the connector says so */
+    struct buf sender;
     struct smtp_client_recipient *recipients; /* kept from one transaction to the next */
     size_t recipient_capacity;
 };
@@ -43,7 +45,8 @@ struct outbound_transaction {
 struct outbound {
     struct delivery *delivery;
     struct queue_worker *worker;
-    const struct config *config;
+    struct runtime *runtime;
+    const struct config *config; /* the runtime's */
     /* A ring: while the last transaction of one take is on the wire, the next take begins. */
     struct outbound_item items[OUTBOUND_ITEMS_MAX + OUTBOUND_TRANSACTIONS];
     size_t item_first, item_count; /* taken and not yet all started; the first is the next to be sent */
@@ -52,7 +55,7 @@ struct outbound {
     bool has_settled; /* an item, which is progress of a kind */
     bool has_reply;   /* to a transaction: the connection has been good for something */
     struct queue_outcome last_outcome;
-    char remote[CONNECT_REMOTE_BYTES];
+    struct connection connection;
 };
 
 #define RING_SIZE (OUTBOUND_ITEMS_MAX + OUTBOUND_TRANSACTIONS)
@@ -61,7 +64,29 @@ struct outbound {
 
 static ssize_t read_body(struct smtp_client_transaction *transaction, void *data, size_t length)
 {
-    return delivery_body_read(&((struct outbound_transaction *)transaction)->body, data, length);
+    return masqueraded_body_read(&((struct outbound_transaction *)transaction)->body, data, length);
+}
+
+static bool is_masqueraded(const struct outbound *outbound)
+{
+    return outbound->connection.connector->masquerade.length > 0;
+}
+
+static void open_body(struct outbound *outbound, struct outbound_transaction *out)
+{
+    const struct delivery_options *options = &outbound->delivery->options;
+    struct smtp_client_transaction *transaction = &out->transaction;
+    const struct masquerade masquerade = {.model = outbound->config->policy,
+                                          .domain = outbound->connection.connector->masquerade};
+
+    out->body = (struct masqueraded_body){0};
+    delivery_body_init(&out->body.body, options->spool, options->disk_pool, queue_item_id(out->item->item));
+    buf_init(&out->sender, QUEUE_REPLY_BYTES_MAX * 2);
+    if (!is_masqueraded(outbound))
+        return;
+    buf_append_str(&out->sender, transaction->sender);
+    masqueraded_body_open(&out->body, &masquerade, &out->sender, &transaction->body_bytes);
+    transaction->sender = buf_str(&out->sender);
 }
 
 static void fill_recipients(struct outbound_transaction *out, const struct envelope *envelope, size_t count)
@@ -93,8 +118,6 @@ static struct smtp_client_transaction *start_transaction(struct outbound *outbou
     out->first_recipient = item->started;
     item->started += count;
     fill_recipients(out, envelope, count);
-    delivery_body_init(&out->body, outbound->delivery->options.spool, outbound->delivery->options.disk_pool,
-                       queue_item_id(item->item));
     out->transaction = (struct smtp_client_transaction){
         .sender = envelope->sender,
         .envid = envelope->envid,
@@ -107,6 +130,7 @@ static struct smtp_client_transaction *start_transaction(struct outbound *outbou
         .recipient_count = count,
         .read_body = read_body,
     };
+    open_body(outbound, out);
     return &out->transaction;
 }
 
@@ -129,9 +153,18 @@ static void take_items(struct outbound *outbound)
     if (!is_config_current(outbound))
         return;
     count = queue_take(outbound->worker, taken, OUTBOUND_ITEMS_MAX, loop_now_ms() + DELIVERY_LINGER_MS);
-    for (size_t i = 0; i < count; i++)
-        outbound->items[(outbound->item_first + i) % RING_SIZE] = (struct outbound_item){.item = taken[i]};
-    outbound->item_count = count;
+    outbound->item_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t end = (outbound->item_first + outbound->item_count) % RING_SIZE;
+
+        if (outbound->connection.is_lmtp && lmtp_refuse_loops(outbound->delivery, outbound->config, taken[i])) {
+            outbound->has_settled = true;
+            queue_settle(taken[i]);
+            continue;
+        }
+        outbound->items[end] = (struct outbound_item){.item = taken[i]};
+        outbound->item_count++;
+    }
 }
 
 static struct smtp_client_transaction *next_transaction(void *context, bool wait)
@@ -140,10 +173,11 @@ static struct smtp_client_transaction *next_transaction(void *context, bool wait
     struct smtp_client_transaction *transaction;
     struct outbound_item *item;
 
-    /* Asking the queue takes a turn of its owner's loop: not while a message stands there without its end. */
+    /* Asking the queue takes a turn of its owner's loop, and reading a header section perhaps one of the disk: not while a message stands there
+     * without its end. */
     if (outbound->item_count == 0 && wait)
         take_items(outbound);
-    if (outbound->item_count == 0)
+    if (outbound->item_count == 0 || (!wait && is_masqueraded(outbound)))
         return NULL;
     item = &outbound->items[outbound->item_first];
     transaction = start_transaction(outbound, item);
@@ -156,21 +190,30 @@ static struct smtp_client_transaction *next_transaction(void *context, bool wait
 
 /* ---- results in ---- */
 
+/* Who tells a sender that has asked to be told (RFC 3461 5.2.2, 5.2.3). */
+static enum queue_success success_of(const struct outbound *outbound)
+{
+    if (smtp_client_offers_dsn(outbound->connection.client))
+        return QUEUE_PASSED_ON;
+    return outbound->connection.is_lmtp ? QUEUE_FINAL : QUEUE_RELAYED;
+}
+
 static void copy_result(const struct outbound *outbound, struct queue_outcome *outcome,
                         const struct smtp_client_result *result)
 {
     outcome->kind = result->delivered ? QUEUE_DELIVERED : result->permanent ? QUEUE_FAILED : QUEUE_DEFERRED;
+    outcome->success = success_of(outbound);
     memcpy(outcome->status, result->status, sizeof(outcome->status));
     if (result->code != 0) {
         size_t length = strnlen(result->text, sizeof(outcome->text) - 1);
 
         memcpy(outcome->text, result->text, length);
         outcome->text[length] = '\0';
-        memcpy(outcome->remote, outbound->remote, sizeof(outcome->remote));
+        memcpy(outcome->remote, outbound->connection.remote, sizeof(outcome->remote));
     } else { /* our own words: the server said nothing */
-        int room = (int)(sizeof(outcome->text) - sizeof(outbound->remote));
+        int room = (int)(sizeof(outcome->text) - sizeof(outbound->connection.remote));
 
-        snprintf(outcome->text, sizeof(outcome->text), "%s: %.*s", outbound->remote, room - 3, result->text);
+        snprintf(outcome->text, sizeof(outcome->text), "%s: %.*s", outbound->connection.remote, room - 3, result->text);
         outcome->remote[0] = '\0';
     }
 }
@@ -194,7 +237,8 @@ static void transaction_finished(void *context, struct smtp_client_transaction *
     struct outbound_transaction *out = (struct outbound_transaction *)transaction;
     struct outbound_item *item = out->item;
 
-    delivery_body_release(&out->body);
+    masqueraded_body_release(&out->body);
+    buf_release(&out->sender);
     for (size_t i = 0; i < transaction->recipient_count; i++)
         copy_result(outbound, queue_item_outcome(item->item, out->first_recipient + i),
                     &transaction->recipients[i].result);
@@ -241,8 +285,9 @@ static void run_connection(struct outbound *outbound, struct smtp_client *client
     smtp_client_quit(&client);
 }
 
-/* The destination is gone from the configuration: its mail is deferred, and gets another route at its next attempt. */
-static void defer_all(struct outbound *outbound)
+/* All mail of the destination has the same outcome: it is gone from the configuration, and each message gets another route at its
+ * next attempt; or it takes no mail at all. */
+static void settle_all(struct outbound *outbound)
 {
     struct queue_item *items[OUTBOUND_ITEMS_MAX];
     size_t count;
@@ -261,24 +306,27 @@ static void defer_all(struct outbound *outbound)
 void outbound_run(struct delivery *delivery, struct queue_worker *worker, const char *destination)
 {
     struct outbound *outbound = mem_alloc(sizeof(*outbound));
-    struct smtp_client *client = NULL;
+    enum connect_result result;
 
     outbound->delivery = delivery;
     outbound->worker = worker;
-    outbound->config = delivery->options.config(delivery->options.config_context);
-    switch (connect_destination(outbound->config, delivery->options.lookup_pool, destination, &client, outbound->remote,
-                                &outbound->last_outcome)) {
+    outbound->runtime = delivery->options.runtime(delivery->options.config_context);
+    outbound->config = outbound->runtime->config;
+    result =
+        connect_destination(delivery, outbound->runtime, destination, &outbound->connection, &outbound->last_outcome);
+    switch (result) {
     case CONNECT_OK:
-        run_connection(outbound, client);
+        run_connection(outbound, outbound->connection.client);
         break;
     case CONNECT_FAILED:
         queue_worker_failed(worker, &outbound->last_outcome);
         break;
+    case CONNECT_REFUSED:
     case CONNECT_NO_ROUTE:
-        defer_all(outbound);
+        settle_all(outbound);
         break;
     }
-    config_release(&outbound->config);
+    runtime_release(&outbound->runtime);
     for (size_t i = 0; i < OUTBOUND_TRANSACTIONS; i++)
         free(outbound->transactions[i].recipients);
     free(outbound);

@@ -5,8 +5,9 @@
  * in order.
  *
  *   report_hook ──> rate allows, or nobody is to be told ──> ready ──> a report fiber ──> queue_reported
- *             └───> waiting ── timer ───────────────────────^   ^
- *             └───> waiting is full: suppressed ────────────────┘
+ *             ├───> waiting ── timer ───────────────────────^   ^
+ *             ├───> waiting is full: suppressed ────────────────┘
+ *             └───> ready is full: back to the queue, which comes again
  */
 #include "base/log.h"
 #include "base/mem.h"
@@ -28,7 +29,8 @@ bool report_is_wanted(const struct queue_report *report, size_t failure)
 {
     unsigned notify = report->envelope->recipients[report->failures[failure].recipient].notify;
 
-    return notify == 0 || (notify & ENVELOPE_NOTIFY_FAILURE) != 0;
+    /* What is no failure comes only if it is wanted. */
+    return report->kind != QUEUE_REPORT_FAILED || notify == 0 || (notify & ENVELOPE_NOTIFY_FAILURE) != 0;
 }
 
 static bool is_anybody_told(const struct queue_report *report)
@@ -48,6 +50,26 @@ static bool is_unreportable(const struct queue_report *report)
 
 /* ---- the work ---- */
 
+/* A failure that nobody is told of is kept for the administrator; a delay or a success is no loss. */
+static bool set_aside(struct delivery *delivery, const struct queue_report *report, const char *reason)
+{
+    return (report->kind != QUEUE_REPORT_FAILED || badmail_write(delivery, report, reason)) &&
+           report_write_results(delivery, report);
+}
+
+static bool suppress(struct delivery *delivery, const struct queue_report *report)
+{
+    char id[MESSAGE_ID_TEXT_BYTES];
+
+    if (!set_aside(delivery, report, "Too many reports were waiting under delivery.ndr.rate"))
+        return false;
+    atomic_fetch_add(&delivery->statistics_suppressed, 1);
+    LOG_WARNING("ndr-suppressed", log_str("id", message_id_format(report->id, id)),
+                log_str("to", report->envelope->sender),
+                log_u64("waiting", atomic_load(&delivery->statistics_waiting)));
+    return true;
+}
+
 static bool make_report(struct delivery *delivery, const struct report_entry *entry)
 {
     const struct queue_report *report = entry->report;
@@ -55,32 +77,15 @@ static bool make_report(struct delivery *delivery, const struct report_entry *en
     bool is_written;
 
     if (is_unreportable(report))
-        return badmail_write(delivery, report, "The sender can't be told: it is a report itself, or has no sender") &&
-               report_write_results(delivery, report);
+        return set_aside(delivery, report, "The sender can't be told: it is a report itself, or has no sender");
     if (!is_anybody_told(report))
         return report_write_results(delivery, report);
     if (entry->is_suppressed)
-        return badmail_write(delivery, report, "Too many reports were waiting under delivery.ndr.rate") &&
-               report_write_results(delivery, report);
+        return suppress(delivery, report);
     config = delivery->options.config(delivery->options.config_context);
     is_written = report_write(delivery, config, report);
     config_release(&config);
     return is_written;
-}
-
-static void run_reports(void *argument)
-{
-    struct delivery *delivery = argument;
-    struct list_link *link;
-
-    while ((link = list_take_first(&delivery->reports_ready)) != NULL) {
-        struct report_entry *entry = LIST_ENTRY(link, struct report_entry, link);
-        bool is_written = make_report(delivery, entry);
-
-        queue_reported(entry->report, is_written);
-        free(entry);
-    }
-    delivery->report_fibers--;
 }
 
 static void hand_back(struct report_entry *entry)
@@ -89,11 +94,34 @@ static void hand_back(struct report_entry *entry)
     free(entry);
 }
 
+static struct report_entry *take_ready(struct delivery *delivery)
+{
+    struct list_link *link = list_take_first(&delivery->reports_ready);
+
+    if (!link)
+        return NULL;
+    delivery->reports_ready_count--;
+    return LIST_ENTRY(link, struct report_entry, link);
+}
+
+static void run_reports(void *argument)
+{
+    struct delivery *delivery = argument;
+    struct report_entry *entry;
+
+    while ((entry = take_ready(delivery)) != NULL) {
+        bool is_written = make_report(delivery, entry);
+
+        queue_reported(entry->report, is_written);
+        free(entry);
+    }
+    delivery->report_fibers--;
+}
+
 static void make_ready(struct delivery *delivery, struct report_entry *entry)
 {
-    struct list_link *link;
-
     list_append(&delivery->reports_ready, &entry->link);
+    delivery->reports_ready_count++;
     if (delivery->report_fibers >= DELIVERY_REPORT_FIBERS_MAX)
         return;
     if (fiber_start(run_reports, delivery) == 0) {
@@ -102,8 +130,8 @@ static void make_ready(struct delivery *delivery, struct report_entry *entry)
     }
     if (delivery->report_fibers > 0)
         return; /* those will come to it */
-    while ((link = list_take_first(&delivery->reports_ready)) != NULL)
-        hand_back(LIST_ENTRY(link, struct report_entry, link));
+    while ((entry = take_ready(delivery)) != NULL)
+        hand_back(entry);
 }
 
 /* ---- the rate ---- */
@@ -156,18 +184,12 @@ static void look_at_waiting(struct loop_timer *timer)
 
 static void wait_for_turn(struct delivery *delivery, struct report_entry *entry, uint64_t retry_at_ms)
 {
-    char id[MESSAGE_ID_TEXT_BYTES];
-
     if (delivery->is_stopping) {
         hand_back(entry);
         return;
     }
     if (delivery->reports_waiting_count >= DELIVERY_REPORTS_WAITING_MAX) {
         entry->is_suppressed = true;
-        atomic_fetch_add(&delivery->statistics_suppressed, 1);
-        LOG_WARNING("ndr-suppressed", log_str("id", message_id_format(entry->report->id, id)),
-                    log_str("to", entry->report->envelope->sender),
-                    log_u64("waiting", delivery->reports_waiting_count));
         make_ready(delivery, entry);
         return;
     }
@@ -185,6 +207,11 @@ void report_hook(void *context, struct queue_report *report)
 
     list_init(&entry->link);
     entry->report = report;
+    /* The disk is slower than what comes: the queue, to which a report under way costs far more memory than one that isn't, asks again later. */
+    if (delivery->reports_ready_count >= DELIVERY_REPORTS_READY_MAX) {
+        hand_back(entry);
+        return;
+    }
     if (is_unreportable(report) || !is_anybody_told(report) || take_turn(delivery, report, &retry_at_ms))
         make_ready(delivery, entry);
     else

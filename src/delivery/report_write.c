@@ -2,17 +2,19 @@
 /*
  * A report: the original's header section is read, the report composed (mail/dsn), and both it and the results that it
  * covers go to the spool as one frame beside the failed message: after a crash either the sender is being told or the
- * failure has not happened yet. It returns the original's header section only, whatever RET asks for.
+ * failure has not happened yet. All of the original is returned only to those who may relay (returns_message).
  */
 #include "base/log.h"
 #include "base/mem.h"
 #include "delivery/body.h"
+#include "delivery/body_copy.h"
 #include "delivery/delivery_private.h"
 #include "mail/address.h"
 #include "mail/dsn.h"
 #include "os/clock.h"
 #include "os/random.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,9 +31,10 @@ struct draft {
     int64_t now_ms;
     spool_id id;
     char message_id[MESSAGE_ID_BYTES];
-    struct buf header; /* the original's, as much as is shown */
-    struct buf content;
-    struct buf envelope; /* encoded */
+    bool returns_message;
+    struct buf header;       /* the original's, as much as is shown */
+    struct buf content, end; /* the original stands between them, if it is returned */
+    struct buf envelope;     /* encoded */
     struct dsn_properties properties;
 };
 
@@ -57,6 +60,37 @@ static void read_header(struct draft *draft)
     delivery_body_release(&body);
 }
 
+/* RFC 3461 5.2.9: RET is about reports of failure only. Whoever may not relay could have forged the sender, and have large messages sent to it. */
+static bool returns_message(const struct draft *draft)
+{
+    const struct queue_report *report = draft->report;
+    const struct config_server *server = config_find_server(draft->config, report->envelope->server);
+    unsigned flags = report->envelope->flags;
+    bool is_wanted =
+        (flags & ENVELOPE_RET_FULL) != 0 ||
+        (!(flags & ENVELOPE_RET_HEADERS) && draft->config->delivery.ndr.return_content == CONFIG_NDR_RETURN_FULL);
+
+    return report->kind == QUEUE_REPORT_FAILED && is_wanted && (flags & ENVELOPE_RELAY_GRANTED) != 0 && server &&
+           report->body_bytes <= server->limits.message_bytes_max;
+}
+
+static enum dsn_action action_of(enum queue_report_kind kind)
+{
+    switch (kind) {
+    case QUEUE_REPORT_FAILED:
+        break;
+    case QUEUE_REPORT_DELAYED:
+        return DSN_ACTION_DELAYED;
+    case QUEUE_REPORT_DELIVERED:
+        return DSN_ACTION_DELIVERED;
+    case QUEUE_REPORT_RELAYED:
+        return DSN_ACTION_RELAYED;
+    case QUEUE_REPORT_EXPANDED:
+        return DSN_ACTION_EXPANDED;
+    }
+    return DSN_ACTION_FAILED;
+}
+
 static void set_recipient(struct draft *draft, const struct queue_failure *failure, struct dsn_recipient *recipient)
 {
     const struct envelope_recipient *of_envelope = &draft->report->envelope->recipients[failure->recipient];
@@ -66,18 +100,18 @@ static void set_recipient(struct draft *draft, const struct queue_failure *failu
     *recipient = (struct dsn_recipient){
         .recipient = of_envelope->address,
         .orcpt = of_envelope->orcpt,
-        .action = DSN_ACTION_FAILED,
+        .action = action_of(failure->kind),
         .status = str_from_cstr(outcome->status),
         .last_attempt_at_ms = failure->at_ms,
+        .retry_until_ms = failure->give_up_at_ms,
+        .is_expired = failure->expired,
     };
     if (is_remote) {
         recipient->reply = str_from_cstr(outcome->text);
         recipient->remote_mta = str_from_cstr(outcome->remote);
-        if (failure->expired)
-            recipient->reason = STR("It was tried again and again, and the time for it is over");
-        return;
+    } else {
+        recipient->reason = str_from_cstr(outcome->text);
     }
-    recipient->reason = str_from_cstr(outcome->text);
 }
 
 static bool compose(struct draft *draft)
@@ -106,9 +140,17 @@ static bool compose(struct draft *draft)
         .recipients = recipients,
         .recipient_count = count,
         .header = buf_str(&draft->header),
+        .is_smtputf8 = (report->envelope->flags & ENVELOPE_SMTPUTF8) != 0,
+        .returns_message = draft->returns_message,
+        .original_is_8bit = (report->envelope->flags & ENVELOPE_8BITMIME) != 0,
     };
+    buf_release(&draft->content);
+    buf_release(&draft->end);
     buf_init(&draft->content, DSN_REPORT_BYTES_MAX(count));
+    buf_init(&draft->end, BOUNDARY_BYTES + 16);
     is_composed = dsn_compose(&draft->content, &dsn, &draft->properties);
+    if (draft->returns_message)
+        dsn_compose_end(&draft->end, &dsn);
     free(recipients);
     return is_composed;
 }
@@ -141,98 +183,41 @@ static bool encode_envelope(struct draft *draft)
 
 /* ---- into the spool ---- */
 
-/* A report about very many recipients is too long for a frame. The job owns the text while it runs. */
-struct file_job {
-    struct worker_job job;
-    struct spool *spool;
-    struct buf content;
-    struct spool_body_file *file;
-    int result;
-};
-
-static void file_run(struct worker_job *job)
+/* The report, what it returns of the original, and its results, as one write. 0, or a negative errno. */
+static int spool_draft(struct draft *draft)
 {
-    struct file_job *file = LIST_ENTRY(job, struct file_job, job);
-
-    file->result = spool_body_file_create(file->spool, &file->file);
-    if (file->result == 0)
-        file->result = spool_body_file_append(file->file, file->content.data, file->content.length);
-    if (file->result == 0)
-        file->result = spool_body_file_finish(file->file);
-    if (file->result != 0 && file->file)
-        spool_body_file_discard(&file->file);
-}
-
-static void discard_run(struct worker_job *job)
-{
-    spool_body_file_discard(&LIST_ENTRY(job, struct file_job, job)->file);
-}
-
-static void file_destroy(struct worker_job *job)
-{
-    struct file_job *file = LIST_ENTRY(job, struct file_job, job);
-
-    /* Only after a cancel: this thread or another, it is one file, and the process is ending. */
-    if (file->file)
-        spool_body_file_discard(&file->file);
-    buf_release(&file->content);
-    free(file);
-}
-
-static struct spool_body_file *make_body_file(struct draft *draft)
-{
-    struct file_job *file = mem_alloc(sizeof(*file));
-    struct spool_body_file *made = NULL;
-
-    worker_job_init(&file->job, file_run, file_destroy);
-    file->spool = draft->delivery->options.spool;
-    file->content = draft->content;
-    buf_init(&draft->content, 0);
-    if (worker_run(draft->delivery->options.disk_pool, &file->job, loop_now_ms() + DELIVERY_DISK_TIMEOUT_MS) ==
-        WAIT_READY) {
-        made = file->file;
-        file->file = NULL;
-    }
-    worker_job_release(&file->job);
-    return made;
-}
-
-static void discard_body_file(struct draft *draft, struct spool_body_file *made)
-{
-    struct file_job *file = mem_alloc(sizeof(*file));
-
-    worker_job_init(&file->job, discard_run, file_destroy);
-    file->file = made;
-    worker_run(draft->delivery->options.disk_pool, &file->job, loop_now_ms() + DELIVERY_DISK_TIMEOUT_MS);
-    worker_job_release(&file->job);
-}
-
-/* The report and its results; true once both are on the disk. */
-static bool spool_draft(struct draft *draft, uint64_t body_bytes)
-{
-    struct iovec part = {.iov_base = draft->content.data, .iov_len = draft->content.length};
+    struct body_copy *copy =
+        body_copy_create(draft->delivery, draft->returns_message ? draft->report->id : 0, &draft->content, &draft->end);
     struct spool_write write = {
         .type = SPOOL_WRITE_MESSAGE,
         .id = draft->id,
         .envelope = buf_str(&draft->envelope),
-        .body = &part,
-        .body_part_count = 1,
         .results = draft->report->results,
         .result_count = draft->report->result_count,
     };
-    bool is_written;
+    int result = body_copy_run(copy);
 
-    if (body_bytes > SPOOL_INLINE_BODY_BYTES) {
-        write.body = NULL;
-        write.body_part_count = 0;
-        write.body_file = make_body_file(draft);
-        if (!write.body_file)
-            return false;
+    if (result == 0 && !body_copy_submit(copy, &write))
+        result = -EIO;
+    if (result == 0)
+        queue_add(draft->delivery->queue, draft->id, buf_str(&draft->envelope), body_copy_bytes(copy));
+    body_copy_destroy(&copy);
+    return result;
+}
+
+const char *report_kind_name(enum queue_report_kind kind)
+{
+    switch (kind) {
+    case QUEUE_REPORT_FAILED:
+        break;
+    case QUEUE_REPORT_DELAYED:
+        return "delayed";
+    case QUEUE_REPORT_DELIVERED:
+    case QUEUE_REPORT_RELAYED:
+    case QUEUE_REPORT_EXPANDED:
+        return "success";
     }
-    is_written = delivery_spool_write(draft->delivery->options.spool, &write) == SPOOL_DONE;
-    if (!is_written && write.body_file)
-        discard_body_file(draft, write.body_file);
-    return is_written;
+    return "failed";
 }
 
 static void log_report(const struct draft *draft)
@@ -241,35 +226,47 @@ static void log_report(const struct draft *draft)
 
     LOG_INFO("ndr", log_str("id", message_id_format(draft->id, id)),
              log_str("about", message_id_format(draft->report->id, about)),
-             log_str("to", draft->report->envelope->sender), log_u64("recipients", draft->report->failure_count));
+             log_cstr("kind", report_kind_name(draft->report->kind)), log_str("to", draft->report->envelope->sender),
+             log_u64("recipients", draft->report->failure_count));
+    events_tell_report(draft->delivery, draft->report, draft->id);
+}
+
+/* Composed, stored and queued: 0, or a negative errno. */
+static int make(struct draft *draft)
+{
+    buf_clear(&draft->envelope);
+    return compose(draft) && encode_envelope(draft) ? spool_draft(draft) : -EMSGSIZE;
 }
 
 bool report_write(struct delivery *delivery, const struct config *config, const struct queue_report *report)
 {
     struct draft draft = {.delivery = delivery, .config = config, .report = report, .now_ms = clock_real_ms()};
     char id[MESSAGE_ID_TEXT_BYTES];
-    uint64_t body_bytes;
-    bool is_written;
+    int result;
 
     draft.id = spool_reserve_id(delivery->options.spool, report->id);
     message_id_format(draft.id, id);
     snprintf(draft.message_id, sizeof(draft.message_id), "%s.%llx@%.*s", id, (unsigned long long)draft.now_ms,
              STR_ARG(config->hostname));
+    draft.returns_message = returns_message(&draft);
     buf_init(&draft.header, DSN_HEADER_BYTES_MAX);
     buf_init(&draft.envelope, SPOOL_ENVELOPE_BYTES_MAX);
     read_header(&draft);
-    is_written = compose(&draft) && encode_envelope(&draft);
-    body_bytes = draft.content.length;
-    is_written = is_written && spool_draft(&draft, body_bytes);
-    if (is_written) {
-        queue_add(delivery->queue, draft.id, buf_str(&draft.envelope), body_bytes);
+    result = make(&draft);
+    /* A damaged original can't be returned, and is reported all the same. */
+    if (draft.returns_message && (result == -EILSEQ || result == -ENOENT)) {
+        draft.returns_message = false;
+        result = make(&draft);
+    }
+    if (result == 0) {
         atomic_fetch_add(&delivery->statistics_reports, 1);
         log_report(&draft);
     }
     buf_release(&draft.header);
     buf_release(&draft.content);
+    buf_release(&draft.end);
     buf_release(&draft.envelope);
-    return is_written;
+    return result == 0;
 }
 
 bool report_write_results(struct delivery *delivery, const struct queue_report *report)

@@ -8,6 +8,7 @@
 
 #define CONNECTOR_PREFIX "smtp:"
 #define HOST_PREFIX      "host:"
+#define LMTP_PREFIX      "lmtp:"
 
 static void refuse(struct queue_route *route, enum queue_route_kind kind, const char *status, const char *text)
 {
@@ -33,6 +34,19 @@ static void deliver_to_host(const struct config *config, struct queue_route *rou
             snprintf(route->destination, sizeof(route->destination), HOST_PREFIX "%u:%.*s", port, STR_ARG(host)));
 }
 
+static void deliver_by_lmtp(const struct config *config, struct queue_route *route,
+                            const struct policy_delivery *delivery)
+{
+    if (delivery->host.length == 0)
+        deliver(config, route,
+                snprintf(route->destination, sizeof(route->destination), LMTP_PREFIX "%.*s",
+                         STR_ARG(delivery->socket_path)));
+    else
+        deliver(config, route,
+                snprintf(route->destination, sizeof(route->destination), LMTP_PREFIX "%u:%.*s", delivery->port,
+                         STR_ARG(delivery->host)));
+}
+
 static void choose_local(const struct config *config, const struct policy_domain *local, bool is_known,
                          struct queue_route *route)
 {
@@ -54,24 +68,41 @@ static void choose_local(const struct config *config, const struct policy_domain
         deliver_to_host(config, route, local->delivery.host, local->delivery.port);
         return;
     case POLICY_DELIVER_LMTP:
-        break;
+        deliver_by_lmtp(config, route, &local->delivery);
+        return;
     }
-    refuse(route, QUEUE_ROUTE_DEFER, "4.3.5", "This version does not deliver by LMTP");
+}
+
+/* The names of connectors that fit: three of the longest that there may be, beside the longest domain. */
+static size_t put_connectors(const struct config *config, const struct policy_route *found, size_t room, char *out,
+                             bool *asks_dns)
+{
+    size_t length = 0;
+
+    *asks_dns = found->connector_count == 0;
+    for (size_t i = 0; i < found->connector_count; i++) {
+        const struct config_connector *connector = &config->connectors[found->connectors[i]->index];
+        int printed = snprintf(out + length, room - length, "%s%.*s", i > 0 ? "," : "", STR_ARG(connector->name));
+
+        if (printed < 0 || (size_t)printed >= room - length)
+            break;
+        length += (size_t)printed;
+        *asks_dns = *asks_dns || connector->smart_host_count == 0;
+    }
+    out[length] = '\0';
+    return length;
 }
 
 static void choose_remote(const struct config *config, const struct policy_route *found, struct str domain,
                           struct queue_route *route)
 {
-    if (found->connector_count == 0) {
-        route->kind = QUEUE_ROUTE_FAIL;
-        snprintf(route->status, sizeof(route->status), "5.4.4");
-        snprintf(route->text, sizeof(route->text), "no connector routes %.*s, and DNS routing is not available",
-                 STR_ARG(domain));
-        return;
-    }
+    char names[QUEUE_DESTINATION_BYTES_MAX - sizeof(CONNECTOR_PREFIX)];
+    bool asks_dns;
+    size_t length = put_connectors(config, found, sizeof(names) - domain.length - 1, names, &asks_dns);
+
     deliver(config, route,
-            snprintf(route->destination, sizeof(route->destination), CONNECTOR_PREFIX "%.*s",
-                     STR_ARG(found->connectors[0]->name)));
+            snprintf(route->destination, sizeof(route->destination), CONNECTOR_PREFIX "%.*s%s%.*s", (int)length, names,
+                     asks_dns ? "/" : "", asks_dns ? (int)domain.length : 0, domain.data));
 }
 
 /* POLICY_ASK_DIRECTORY until the directory has been asked: also about the postmaster, who is known whatever it says, but may be an alias in it. */
@@ -114,11 +145,22 @@ void route_choose(const struct config *config, const struct envelope *envelope, 
         choose_remote(config, &found, address_domain(&address), route);
 }
 
+/* "PORT:HOST". */
+static bool parse_host(struct str text, struct route_destination *parsed)
+{
+    struct str port_text = str_split(&text, ':');
+    uint64_t port;
+
+    if (!str_to_u64(port_text, &port) || port == 0 || port > UINT16_MAX || text.length == 0)
+        return false;
+    parsed->host = text;
+    parsed->port = (uint16_t)port;
+    return true;
+}
+
 bool route_parse_destination(const char *destination, struct route_destination *parsed)
 {
     struct str rest = str_from_cstr(destination);
-    struct str port_text;
-    uint64_t port;
 
     *parsed = (struct route_destination){0};
     if (str_equal(rest, STR("directory"))) {
@@ -130,20 +172,24 @@ bool route_parse_destination(const char *destination, struct route_destination *
         return true;
     }
     if (str_starts_with(rest, STR(CONNECTOR_PREFIX))) {
-        parsed->kind = ROUTE_DESTINATION_CONNECTOR;
-        parsed->name = str_skip(rest, sizeof(CONNECTOR_PREFIX) - 1);
+        parsed->kind = ROUTE_DESTINATION_CONNECTORS;
+        rest = str_skip(rest, sizeof(CONNECTOR_PREFIX) - 1);
+        parsed->connectors = str_split(&rest, '/');
+        parsed->domain = rest;
+        return parsed->connectors.length > 0 || parsed->domain.length > 0;
+    }
+    if (str_starts_with(rest, STR(LMTP_PREFIX))) {
+        parsed->kind = ROUTE_DESTINATION_LMTP;
+        rest = str_skip(rest, sizeof(LMTP_PREFIX) - 1);
+        if (!str_starts_with(rest, STR("/")))
+            return parse_host(rest, parsed);
+        parsed->socket_path = rest.data;
         return true;
     }
     if (!str_starts_with(rest, STR(HOST_PREFIX)))
         return false;
-    rest = str_skip(rest, sizeof(HOST_PREFIX) - 1);
-    port_text = str_split(&rest, ':');
-    if (!str_to_u64(port_text, &port) || port == 0 || port > UINT16_MAX || rest.length == 0)
-        return false;
     parsed->kind = ROUTE_DESTINATION_HOST;
-    parsed->name = rest;
-    parsed->port = (uint16_t)port;
-    return true;
+    return parse_host(str_skip(rest, sizeof(HOST_PREFIX) - 1), parsed);
 }
 
 /* ---- mailboxes ---- */

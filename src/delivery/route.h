@@ -3,16 +3,20 @@
  * delivery/route: where one recipient's mail goes, by the configuration of now. Pure: no I/O, any thread.
  *
  *   a domain whose recipients are in the directory, recipient not looked up yet ──> the directory (delivery/resolve)
- *   a local domain (an alias stands for its own)  ── known recipient ──> its Maildir, or the host of `deliver: smtp:HOST:PORT`
+ *   a local domain (an alias stands for its own)  ── known recipient ──> its Maildir, or the server of `deliver: smtp:` or `lmtp:`
  *                                                 └─ unknown ──────────> unresolved-recipients-host, or fail 5.1.1
  *   an allowed domain with a recipient source ───── unknown ───────────> fail 5.1.1
- *   everything else ── the connector whose address space is the most specific, then the cheapest; none: fail 5.4.4
+ *   everything else ── the connectors of the most specific address space, the cheapest first; none: as the DNS says
  *
  * A destination is a name that the queue compares and delivery reads again:
- *   "directory"         to be looked up, and then routed again
- *   "maildir"           all Maildirs
- *   "smtp:CONNECTOR"    the connector's smart hosts, tried in order within one attempt
- *   "host:PORT:HOST"    one host by name or address
+ *   "directory"                  to be looked up, and then routed again
+ *   "maildir"                    all Maildirs
+ *   "smtp:CONNECTOR,..."         connectors, tried in this order within one attempt (delivery/connect), whose smart hosts take all domains
+ *   "smtp:CONNECTOR,.../DOMAIN"  the same, where one of them asks the DNS: each domain has hosts of its own, so it backs off for itself
+ *   "smtp:/DOMAIN"               no connector: as the DNS says
+ *   "host:PORT:HOST"             one host by name or address
+ *   "lmtp:PORT:HOST"             the same, by LMTP
+ *   "lmtp:/PATH"                 LMTP over a UNIX socket
  */
 #ifndef POSTERN_DELIVERY_ROUTE_H
 #define POSTERN_DELIVERY_ROUTE_H
@@ -26,14 +30,19 @@ void route_choose(const struct config *config, const struct envelope *envelope, 
 enum route_destination_kind {
     ROUTE_DESTINATION_DIRECTORY,
     ROUTE_DESTINATION_MAILDIR,
-    ROUTE_DESTINATION_CONNECTOR,
-    ROUTE_DESTINATION_HOST
+    ROUTE_DESTINATION_CONNECTORS,
+    ROUTE_DESTINATION_HOST,
+    ROUTE_DESTINATION_LMTP
 };
 
+/* Views of the destination's text. */
 struct route_destination {
     enum route_destination_kind kind;
-    struct str name; /* the connector, or the host; a view of the destination */
-    uint16_t port;   /* of a host */
+    struct str connectors; /* names with commas between them; empty: none matched */
+    struct str domain;     /* normal form or a literal in brackets; empty: no connector asks the DNS */
+    struct str host;
+    uint16_t port;           /* of the host */
+    const char *socket_path; /* of LMTP; NULL: to the host */
 };
 
 /* false: not one of route_choose's. */

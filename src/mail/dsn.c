@@ -148,6 +148,40 @@ bool dsn_orcpt_decode(struct buf *out, struct str value, struct str *type)
     return str_equal_nocase(*type, STR("utf-8")) ? utf8_address_decode(out, address) : dsn_xtext_decode(out, address);
 }
 
+/* RFC 6533 3: QCHAR, and what else stands there escaped. */
+static void embed(struct buf *out, struct str s)
+{
+    while (s.length > 0) {
+        size_t length = text_utf8_length(s);
+        unsigned char first = (unsigned char)s.data[0];
+        uint32_t value = length <= 1 ? first : first & (0x7fu >> length);
+
+        if (length == 0)
+            length = 1; /* no UTF-8: it can't be told from the character of that number */
+        for (size_t i = 1; i < length; i++)
+            value = value << 6 | ((unsigned char)s.data[i] & 0x3f);
+        if (length == 1 && is_xchar((char)first) && first != '\\')
+            buf_append_char(out, (char)first);
+        else
+            buf_printf(out, "\\x{%02X}", value);
+        s = str_skip(s, length);
+    }
+}
+
+bool dsn_orcpt_encode(struct buf *out, struct str address)
+{
+    size_t before = out->length;
+
+    if (text_is_ascii(address)) {
+        buf_append_str(out, STR("rfc822;"));
+        dsn_xtext_encode(out, address);
+    } else {
+        buf_append_str(out, STR("utf-8;"));
+        embed(out, address);
+    }
+    return !out->overflowed && out->length - before <= DSN_ORCPT_OCTETS_MAX;
+}
+
 bool dsn_is_orcpt(struct str value)
 {
     struct str type;

@@ -32,6 +32,9 @@ bool dsn_parse_notify(struct str value, unsigned *flags);
 bool dsn_is_envid(struct str value);
 /* ADDR-TYPE;ADDRESS, the address in xtext, or for the type utf-8 in any of RFC 6533's forms. */
 bool dsn_is_orcpt(struct str value);
+/* Appends the ORCPT of an address that has been given none, in a form that 7 bits can carry; false: it is longer than an ORCPT may be, or `out`
+ * overflows, and what `out` holds is of no use. */
+bool dsn_orcpt_encode(struct buf *out, struct str address);
 /* Appends the address that a valid ORCPT carries, decoded. `*type` views `value`. false: not valid, or `out` overflows. */
 bool dsn_orcpt_decode(struct buf *out, struct str value, struct str *type);
 
@@ -53,6 +56,7 @@ struct dsn_recipient {
     struct str remote_mta;      /* the server that answered; or empty */
     int64_t last_attempt_at_ms; /* 0: none */
     int64_t retry_until_ms;     /* DELAYED: when we give up; else 0 */
+    bool is_expired;            /* FAILED: since its time is over; reply or reason are the last attempt's */
 };
 
 /* Limits of relay-behaviour.md section 6. */
@@ -73,17 +77,24 @@ struct dsn_report {
     size_t recipient_count;
     struct str
         header; /* the original's header section, or as much of it as there is; what follows an empty line is left out */
+    bool is_smtputf8;      /* the original is internationalised (RFC 6531), whatever its addresses */
+    bool returns_message;  /* all of the original, instead of its header section: see dsn_compose */
+    bool original_is_8bit; /* then: it has bytes that are not ASCII */
 };
 
 struct dsn_properties {
-    bool is_8bit;        /* bytes that are not ASCII: BODY=8BITMIME */
+    bool is_8bit;        /* bytes that are not ASCII, those of a returned message included: BODY=8BITMIME */
     bool needs_smtputf8; /* such bytes in its own header section */
 };
 
 /*
  * Appends a whole message in CRLF lines, of at most DSN_REPORT_BYTES_MAX(recipient_count) bytes, to `out` (which must be empty and have
  * room for that). false, and nothing of use in `out`: it had no room.
+ *
+ * With `returns_message` it ends where the original begins: that follows byte by byte, and behind it what dsn_compose_end appends. Nobody can have
+ * written the boundary into the original, since nobody could guess it.
  */
 bool dsn_compose(struct buf *out, const struct dsn_report *report, struct dsn_properties *properties);
+void dsn_compose_end(struct buf *out, const struct dsn_report *report);
 
 #endif

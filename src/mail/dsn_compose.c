@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The report is plain ASCII, so that it can go anywhere, unless an address in it is not: then its texts are UTF-8 and its machine part
- * and the original's header are RFC 6533's types. Everything from outside goes through text_append_clean.
+ * The report is plain ASCII, so that it can go anywhere, unless an address in it is not, or the original was internationalised: then its texts are UTF-8
+ * and its machine part and what it returns of the original are RFC 6533's types. Everything from outside goes through text_append_clean.
  */
 #include "mail/date.h"
 #include "mail/dsn.h"
@@ -56,10 +56,13 @@ static const struct action_text action_texts[] = {
             STR_INIT("delayed"),
             STR_INIT("4.0.0"),
             STR_INIT("Delayed"),
-            STR_INIT("Your message has not been delivered to this recipient yet. This is a notice only:"),
-            STR_INIT("Your message has not been delivered to these recipients yet. This is a notice only:"),
-            STR_INIT("You need not send the message again. It is tried again from time to time, "
-                     "and you will be told if it is given up."),
+            STR_INIT("Your message has not been delivered to this recipient yet. It has not failed: this is only "
+                     "to let you know that it takes longer than usual."),
+            STR_INIT("Your message has not been delivered to these recipients yet. It has not failed: this is only "
+                     "to let you know that it takes longer than usual."),
+            STR_INIT(
+                "You need not do anything, and need not send the message again. It is tried again from time to time. "
+                "Should it have to be given up in the end, you will get another report that says so."),
         },
     [DSN_ACTION_DELIVERED] =
         {
@@ -182,9 +185,20 @@ static void put_subject(struct composer *c)
     put(c, STR("\r\n"));
 }
 
-static void put_encoding(struct composer *c)
+static void put_encoding(struct composer *c, bool is_8bit)
 {
-    put(c, c->is_utf8 ? STR("Content-Transfer-Encoding: 8bit\r\n") : STR("Content-Transfer-Encoding: 7bit\r\n"));
+    put(c, is_8bit ? STR("Content-Transfer-Encoding: 8bit\r\n") : STR("Content-Transfer-Encoding: 7bit\r\n"));
+}
+
+static bool returns_8bit(const struct dsn_report *report)
+{
+    return report->returns_message && report->original_is_8bit;
+}
+
+/* RFC 6522 3: the report's type is the subtype of its machine part. */
+static struct str status_type(const struct composer *c)
+{
+    return c->is_utf8 ? STR("global-delivery-status") : STR("delivery-status");
 }
 
 static void put_header(struct composer *c)
@@ -203,21 +217,24 @@ static void put_header(struct composer *c)
     put_clean(c, report->message_id, 2 * NAME_OCTETS_MAX);
     put(c, STR(">\r\nAuto-Submitted: auto-replied\r\n"
                "MIME-Version: 1.0\r\n"
-               "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\""));
+               "Content-Type: multipart/report; report-type="));
+    put(c, status_type(c));
+    put(c, STR(";\r\n\tboundary=\""));
     put(c, report->boundary);
     put(c, STR("\"\r\n"));
-    put_encoding(c);
+    put_encoding(c, c->is_utf8 || returns_8bit(report));
     put(c, STR("\r\nThis is a delivery report in MIME format.\r\n"));
 }
 
-static void put_part(struct composer *c, struct str type)
+static void put_part(struct composer *c, struct str type, struct str subtype, bool is_8bit)
 {
     put(c, STR("\r\n--"));
     put(c, c->report->boundary);
     put(c, STR("\r\nContent-Type: "));
     put(c, type);
+    put(c, subtype);
     put(c, STR("\r\n"));
-    put_encoding(c);
+    put_encoding(c, is_8bit);
     put(c, STR("\r\n"));
 }
 
@@ -228,8 +245,11 @@ static void put_human_recipient(struct composer *c, const struct dsn_recipient *
     put(c, STR("  <"));
     put_clean(c, recipient->recipient, ADDRESS_OCTETS_SHOWN);
     put(c, recipient->recipient.length > ADDRESS_OCTETS_SHOWN ? STR("...>\r\n") : STR(">\r\n"));
+    if (recipient->is_expired)
+        put(c, STR("    It was tried again and again, and the time for that is over.\r\n"));
     if (!str_is_empty(recipient->reason))
-        put_quoted(c, (struct str){0}, recipient->reason, c->detail->reason_octets_max);
+        put_quoted(c, recipient->is_expired ? STR("The last time: ") : (struct str){0}, recipient->reason,
+                   c->detail->reason_octets_max);
     if (!str_is_empty(recipient->reply) && c->detail->reply_octets_max > 0) {
         put(c, STR("    The other server"));
         if (!str_is_empty(recipient->remote_mta)) {
@@ -241,9 +261,9 @@ static void put_human_recipient(struct composer *c, const struct dsn_recipient *
         put_quoted(c, (struct str){0}, recipient->reply, c->detail->reply_octets_max);
     }
     if (recipient->retry_until_ms != 0) {
-        put(c, STR("    It will be tried until "));
+        put(c, STR("    It will be tried again until "));
         put_date(c, recipient->retry_until_ms);
-        put(c, STR(".\r\n"));
+        put(c, STR(",\r\n    and is given up if it could not be delivered by then.\r\n"));
     }
     put(c, STR("\r\n"));
 }
@@ -266,7 +286,7 @@ static void put_human_section(struct composer *c, enum dsn_action action)
 
 static void put_human_part(struct composer *c)
 {
-    put_part(c, c->is_utf8 ? STR("text/plain; charset=utf-8") : STR("text/plain; charset=us-ascii"));
+    put_part(c, STR("text/plain; charset="), c->is_utf8 ? STR("utf-8") : STR("us-ascii"), c->is_utf8);
     put(c, STR("This is the mail system at "));
     put_clean(c, c->report->host, NAME_OCTETS_MAX);
     put(c, STR(".\r\n\r\n"));
@@ -277,6 +297,10 @@ static void put_human_part(struct composer *c)
     put(c, STR(".\r\nQuestions about this server go to postmaster@"));
     put_clean(c, c->report->host, NAME_OCTETS_MAX);
     put(c, STR(".\r\n"));
+    if (c->report->returns_message)
+        put(c, STR("What follows is for mail programs and administrators, and then your message.\r\n"));
+    else
+        put(c, STR("What follows is for mail programs and administrators.\r\n"));
 }
 
 /* ---- the machine part (RFC 3464 2) ---- */
@@ -374,7 +398,7 @@ static void put_machine_part(struct composer *c)
 {
     const struct dsn_report *report = c->report;
 
-    put_part(c, c->is_utf8 ? STR("message/global-delivery-status") : STR("message/delivery-status"));
+    put_part(c, STR("message/"), status_type(c), c->is_utf8);
     buf_clear(&c->scratch);
     if (!str_is_empty(report->envid) && dsn_is_envid(report->envid) && dsn_xtext_decode(&c->scratch, report->envid)) {
         put(c, STR("Original-Envelope-Id: "));
@@ -433,7 +457,10 @@ static void put_original_header(struct composer *c)
 
     if (str_is_empty(rest))
         return;
-    put_part(c, c->is_utf8 ? STR("message/global-headers") : STR("text/rfc822-headers"));
+    if (c->is_utf8)
+        put_part(c, STR("message/"), STR("global-headers"), true);
+    else
+        put_part(c, STR("text/"), STR("rfc822-headers"), false);
     while (rest.length > 0) {
         const struct str line = take_line(&rest);
 
@@ -444,9 +471,9 @@ static void put_original_header(struct composer *c)
 
 /* ---- all of it ---- */
 
-static bool has_utf8_address(const struct dsn_report *report)
+static bool is_internationalised(const struct dsn_report *report)
 {
-    if (!text_is_ascii(report->sender))
+    if (report->is_smtputf8 || !text_is_ascii(report->sender))
         return true;
     for (size_t i = 0; i < report->recipient_count; i++)
         if (!text_is_ascii(report->recipients[i].recipient))
@@ -460,17 +487,26 @@ static void compose(struct composer *c)
     put_header(c);
     put_human_part(c);
     put_machine_part(c);
+    if (c->report->returns_message) {
+        put_part(c, STR("message/"), c->is_utf8 ? STR("global") : STR("rfc822"), returns_8bit(c->report));
+        return;
+    }
     put_original_header(c);
-    put(c, STR("\r\n--"));
-    put(c, c->report->boundary);
-    put(c, STR("--\r\n"));
+    dsn_compose_end(c->out, c->report);
+}
+
+void dsn_compose_end(struct buf *out, const struct dsn_report *report)
+{
+    buf_append_str(out, STR("\r\n--"));
+    buf_append_str(out, report->boundary);
+    buf_append_str(out, STR("--\r\n"));
 }
 
 bool dsn_compose(struct buf *out, const struct dsn_report *report, struct dsn_properties *properties)
 {
     static const struct detail details[] = {{DSN_REPLY_OCTETS_MAX, 200, true}, {120, 100, true}, {0, 80, false}};
     const size_t bytes_max = DSN_REPORT_BYTES_MAX(report->recipient_count);
-    struct composer c = {.out = out, .report = report, .is_utf8 = has_utf8_address(report)};
+    struct composer c = {.out = out, .report = report, .is_utf8 = is_internationalised(report)};
     bool done = false;
 
     buf_init(&c.scratch, SCRATCH_BYTES_MAX);
@@ -480,7 +516,7 @@ bool dsn_compose(struct buf *out, const struct dsn_report *report, struct dsn_pr
         done = !out->overflowed && out->length <= bytes_max;
     }
     buf_release(&c.scratch);
-    properties->is_8bit = !text_is_ascii(buf_str(out));
+    properties->is_8bit = returns_8bit(report) || !text_is_ascii(buf_str(out));
     properties->needs_smtputf8 = !text_is_ascii(report->sender);
     return done;
 }

@@ -15,6 +15,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 _Static_assert(CONN_LINE_BYTES_MAX < LOOP_BLOCK_BYTES, "the longest line must fit into a block");
@@ -207,6 +209,25 @@ static int connect_error(struct error *error, int errno_value, const struct net_
     return error_set_errno(error, errno_value, "connecting to %s", text);
 }
 
+/* Until the connection stands: 0, or an errno. */
+static int wait_connected(struct conn *conn, uint64_t deadline_ms)
+{
+    enum conn_status status = conn_wait_for(conn, UV_WRITABLE, deadline_ms);
+    struct sockaddr_storage local;
+    socklen_t local_bytes = sizeof(local);
+    int socket_error = 0;
+    socklen_t socket_error_bytes = sizeof(socket_error);
+
+    if (status != CONN_OK)
+        return status == CONN_TIMEOUT ? ETIMEDOUT : ECANCELED;
+    if (getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &socket_error, &socket_error_bytes) != 0)
+        socket_error = errno;
+    /* The local address is known only now. */
+    if (getsockname(conn->fd, (struct sockaddr *)&local, &local_bytes) == 0)
+        net_address_from_sockaddr((struct sockaddr *)&local, &conn->local);
+    return socket_error;
+}
+
 int conn_connect(const struct net_address *peer, const struct net_address *source, uint64_t deadline_ms,
                  struct conn **out, struct error *error)
 {
@@ -214,9 +235,7 @@ int conn_connect(const struct net_address *peer, const struct net_address *sourc
     socklen_t address_bytes = net_address_to_sockaddr(peer, &address);
     int fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     struct conn *conn = NULL;
-    enum conn_status status;
-    int socket_error = 0;
-    socklen_t socket_error_bytes = sizeof(socket_error);
+    int socket_error;
 
     if (fd < 0)
         return connect_error(error, errno, peer);
@@ -238,22 +257,41 @@ int conn_connect(const struct net_address *peer, const struct net_address *sourc
     conn = conn_create(fd, peer);
     if (!conn)
         return connect_error(error, EMFILE, peer);
-    status = conn_wait_for(conn, UV_WRITABLE, deadline_ms);
-    if (status == CONN_OK) {
-        struct sockaddr_storage local;
-        socklen_t local_bytes = sizeof(local);
-
-        if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &socket_error, &socket_error_bytes) != 0)
-            socket_error = errno;
-        /* The local address is known only now. */
-        if (getsockname(fd, (struct sockaddr *)&local, &local_bytes) == 0)
-            net_address_from_sockaddr((struct sockaddr *)&local, &conn->local);
-    } else {
-        socket_error = status == CONN_TIMEOUT ? ETIMEDOUT : ECANCELED;
-    }
+    socket_error = wait_connected(conn, deadline_ms);
     if (socket_error != 0) {
         conn_close(&conn);
         return connect_error(error, socket_error, peer);
+    }
+    *out = conn;
+    return 0;
+}
+
+int conn_connect_unix(const char *path, uint64_t deadline_ms, struct conn **out, struct error *error)
+{
+    const struct net_address nobody = {0};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct conn *conn = NULL;
+    int fd, result = 0;
+
+    if (strlen(path) >= sizeof(address.sun_path))
+        return error_set_errno(error, ENAMETOOLONG, "connecting to %s", path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return error_set_errno(error, errno, "connecting to %s", path);
+    /* EAGAIN: its backlog is full. */
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0 && errno != EINPROGRESS) {
+        error_set_errno(error, errno, "connecting to %s", path);
+        close(fd);
+        return -1;
+    }
+    conn = conn_create(fd, &nobody);
+    if (!conn)
+        return error_set_errno(error, EMFILE, "connecting to %s", path);
+    result = wait_connected(conn, deadline_ms);
+    if (result != 0) {
+        conn_close(&conn);
+        return error_set_errno(error, result, "connecting to %s", path);
     }
     *out = conn;
     return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * conn: one TCP connection, for a fiber that reads lines and chunks and writes. Output is gathered and goes out when the fiber is about
+ * conn: one TCP (or local) connection, for a fiber that reads lines and chunks and writes. Output is gathered and goes out when the fiber is about
  * to wait for input, when a buffer is full, or by conn_flush: so the replies to pipelined commands leave in one write. No buffer is
  * held while nothing is in it. One fiber at a time, on the loop that made the connection.
  *
@@ -44,6 +44,8 @@ struct conn *conn_create(int fd, const struct net_address *peer);
 /* Connects from `source` (NULL: any). 0 and a connection, or -1; waits. */
 int conn_connect(const struct net_address *peer, const struct net_address *source, uint64_t deadline_ms,
                  struct conn **conn, struct error *error);
+/* The same to a UNIX socket; the peer has no address. */
+int conn_connect_unix(const char *path, uint64_t deadline_ms, struct conn **conn, struct error *error);
 /* Unsent output is dropped: flush first. Sets the pointer to NULL. */
 void conn_close(struct conn **conn);
 

@@ -35,7 +35,9 @@ static void on_stop(struct loop_task *task)
     struct dns *dns = LIST_ENTRY(task, struct dns, stop_task);
 
     dns->is_stopping = true;
-    dns_jobs_end(dns); /* lets go of the retired resolvers too */
+    dns_jobs_end(dns);
+    dns_records_end(dns);
+    dns_resolvers_close_retired(dns);
     if (dns->resolver)
         dns_resolver_close(dns->resolver);
     dns->resolver = NULL;
@@ -47,6 +49,8 @@ struct dns *dns_create(void)
 
     list_init(&dns->retired);
     list_init(&dns->job_links);
+    list_init(&dns->records_asked);
+    list_init(&dns->records_waiting);
     hash_table_init(&dns->jobs);
     atomic_init(&dns->is_used, false);
     dns->stop_task.run = on_stop;

@@ -56,6 +56,7 @@ struct dns_settings {
     struct str resolver; /* ADDRESS or ADDRESS@PORT; empty: those of /etc/resolv.conf */
     enum dns_validation validation;
     const char *trust_anchor; /* NULL: DNS_TRUST_ANCHOR_PATH */
+    const char *hosts;        /* NULL: /etc/hosts; read with the resolver's creation (dns_mail.h) */
 };
 
 /* Any thread, but not in a fiber: libunbound takes more stack than one has. Blocks only for small local files. NULL and an error. */

@@ -17,7 +17,9 @@
 #include <unistd.h>
 #include <uv.h>
 
-#define CLASS_IN 1
+#define CLASS_IN         1
+#define RESOLV_CONF_PATH "/etc/resolv.conf"
+#define HOSTS_PATH       "/etc/hosts"
 
 struct dns_resolver {
     struct list_link link; /* dns->retired */
@@ -28,6 +30,7 @@ struct dns_resolver {
     unsigned holders;
     bool is_retired;
     bool validates;
+    struct dns_hosts *hosts;
 };
 
 struct option {
@@ -81,8 +84,11 @@ static int set_forwarder(struct dns_resolver *resolver, struct str text, struct 
     char ip[NET_ADDRESS_TEXT_BYTES];
     char forwarder[NET_ADDRESS_TEXT_BYTES + 8];
 
+    /* Without the file the resolver is this machine (resolv.conf(5)). */
+    if (text.length == 0 && access(RESOLV_CONF_PATH, F_OK) != 0)
+        return check(ub_ctx_set_fwd(resolver->context, "127.0.0.1"), error, "127.0.0.1");
     if (text.length == 0)
-        return check(ub_ctx_resolvconf(resolver->context, NULL), error, "/etc/resolv.conf");
+        return check(ub_ctx_resolvconf(resolver->context, RESOLV_CONF_PATH), error, RESOLV_CONF_PATH);
     if (!dns_parse_resolver(text, &address))
         return error_set(error, "DNS: resolver: wants ADDRESS or ADDRESS@PORT, not %.*s", STR_ARG(str_take(text, 80)));
     net_address_format_ip(&address, ip);
@@ -139,7 +145,9 @@ struct dns_resolver *dns_resolver_create(const struct dns_settings *settings, st
     pthread_mutex_lock(&contexts);
     result = set_up(resolver, settings, error);
     pthread_mutex_unlock(&contexts);
-    if (result != 0)
+    if (result == 0)
+        resolver->hosts = dns_hosts_read(settings->hosts ? settings->hosts : HOSTS_PATH);
+    else
         dns_resolver_destroy(&resolver);
     return resolver;
 }
@@ -155,12 +163,18 @@ void dns_resolver_destroy(struct dns_resolver **pointer)
     pthread_mutex_lock(&contexts);
     ub_ctx_delete(resolver->context); /* NULL is fine */
     pthread_mutex_unlock(&contexts);
+    dns_hosts_destroy(&resolver->hosts);
     free(resolver);
 }
 
 bool dns_resolver_validates(const struct dns_resolver *resolver)
 {
     return resolver->validates;
+}
+
+const struct dns_hosts *dns_resolver_hosts(const struct dns_resolver *resolver)
+{
+    return resolver->hosts;
 }
 
 /* ---- on the thread ---- */
@@ -211,14 +225,29 @@ static void query_over(struct dns_query *query, const struct dns_answer *answer)
     query->answered(query, answer);
 }
 
+static void read_result(const struct ub_result *result, struct dns_answer *answer)
+{
+    answer->code = result->rcode;
+    answer->canonical = result->canonname;
+    answer->is_secure = result->secure;
+    if (result->bogus)
+        answer->bogus_reason = result->why_bogus ? result->why_bogus : "no reason given";
+    else if (result->rcode == 0 && result->havedata) {
+        answer->state = DNS_ANSWER_DATA;
+        answer->data = result->data;
+        answer->lengths = result->len;
+    } else if (result->nxdomain || result->rcode == 0) {
+        answer->state = DNS_ANSWER_EMPTY;
+        answer->is_no_name = result->nxdomain;
+    }
+}
+
 static void on_result(void *argument, int code, struct ub_result *result)
 {
-    struct dns_answer answer = {.state = DNS_ANSWER_FAILED};
+    struct dns_answer answer = {.state = DNS_ANSWER_FAILED, .code = code};
 
-    if (code == UB_NOERROR && result->rcode == 0 && result->havedata && !result->bogus)
-        answer = (struct dns_answer){DNS_ANSWER_DATA, result->data, result->len};
-    else if (code == UB_NOERROR && !result->bogus && (result->nxdomain || result->rcode == 0))
-        answer.state = DNS_ANSWER_EMPTY;
+    if (code == UB_NOERROR)
+        read_result(result, &answer);
     query_over(argument, &answer);
     if (code == UB_NOERROR)
         ub_resolve_free(result);
@@ -266,4 +295,10 @@ void dns_resolver_close(struct dns_resolver *resolver)
     while ((link = resolver->queries.next) != &resolver->queries)
         query_over(LIST_ENTRY(link, struct dns_query, link), NULL);
     dns_resolver_destroy(&resolver);
+}
+
+void dns_resolvers_close_retired(struct dns *dns)
+{
+    while (!list_is_empty(&dns->retired))
+        dns_resolver_close(LIST_ENTRY(dns->retired.next, struct dns_resolver, link));
 }

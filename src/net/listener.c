@@ -108,9 +108,9 @@ static void on_connection(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     for (int i = 0; i < LISTENER_ACCEPT_MAX; i++) {
-        struct sockaddr_storage storage;
+        struct sockaddr_storage storage = {.ss_family = AF_UNSPEC};
         socklen_t bytes = sizeof(storage);
-        struct net_address peer;
+        struct net_address peer = {.port = 0};
         int fd = accept4(listener->fd, (struct sockaddr *)&storage, &bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd < 0) {
@@ -120,7 +120,7 @@ static void on_connection(uv_poll_t *poll, int status, int events)
                 rest(listener, errno);
             break;
         }
-        if (net_address_from_sockaddr((struct sockaddr *)&storage, &peer))
+        if (storage.ss_family == AF_UNIX || net_address_from_sockaddr((struct sockaddr *)&storage, &peer))
             listener->accepted(listener->context, fd, &peer);
         else
             close(fd);

@@ -17,7 +17,8 @@ struct listener;
  */
 int listener_open_sockets(struct net_address *address, int *fds, size_t count, struct error *error);
 
-/* `accepted` is called on the loop thread for each connection, and owns the non-blocking descriptor. Takes over `fd`. */
+/* `accepted` is called on the loop thread for each connection, and owns the non-blocking descriptor. Takes over `fd`. A UNIX socket's
+ * peers have no address: a zeroed one. */
 typedef void listener_accept_fn(void *context, int fd, const struct net_address *peer);
 struct listener *listener_create(int fd, listener_accept_fn *accepted, void *context);
 /* Closes the socket. */

@@ -189,6 +189,9 @@ enum policy_known policy_recipient_known(const struct policy_domain *domain, con
 /* Whether a domain that lists its recipients (POLICY_RECIPIENTS_LIST) lists postmaster. */
 bool policy_domain_lists_postmaster(const struct policy_domain *domain);
 
+/* Whether an address is one of this machine's, for any of its servers: mail that would go there goes in a circle. */
+bool policy_is_own_address(const struct policy_model *model, const struct cidr_address *address);
+
 #define POLICY_ROUTE_CONNECTORS_MAX 8
 
 /*

@@ -136,6 +136,16 @@ bool policy_domain_lists_postmaster(const struct policy_domain *domain)
     return hash_table_get(&node->known, STR("postmaster@")) != NULL;
 }
 
+bool policy_is_own_address(const struct policy_model *model, const struct cidr_address *address)
+{
+    struct policy_facts facts = {.client = *address};
+
+    for (size_t i = 0; i < model->server_count; i++)
+        if (model->servers[i]->own_addresses && policy_client_list_match(model->servers[i]->own_addresses, &facts).rule)
+            return true;
+    return false;
+}
+
 /* For a literal of mail that no present server took: an address of any of them is our own. */
 static struct policy_domain_class classify_for_route(const struct policy_model *model, struct str server_name,
                                                      const struct address *recipient)

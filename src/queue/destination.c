@@ -223,6 +223,12 @@ void destination_look(struct destination *destination, uint64_t now_ms)
         set_state(destination, DESTINATION_PROBING);
 }
 
+void destination_wake(struct destination *destination)
+{
+    if (destination->state == DESTINATION_BACKING_OFF)
+        set_state(destination, DESTINATION_PROBING);
+}
+
 static unsigned worker_count(const struct destination *destination)
 {
     return destination->workers - destination->leaving;

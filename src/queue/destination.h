@@ -58,6 +58,7 @@ struct destination {
     uint64_t served_at_ms;       /* the last time an item was handed out or a worker started */
     uint64_t start_after_ms;     /* no new worker before: the last one couldn't even begin */
     struct reason *reason;       /* of the last failure */
+    size_t place;                /* destinations.c's */
     size_t name_length;
     char name[];
 };
@@ -89,6 +90,8 @@ void destination_connected(struct destination *destination);
 void destination_failed(struct destination *destination, uint64_t now_ms, uint64_t first_retry_ms, uint64_t chance);
 /* Ends a rest that is over. */
 void destination_look(struct destination *destination, uint64_t now_ms);
+/* Ends a rest now. */
+void destination_wake(struct destination *destination);
 
 /* The number of workers it may have now. */
 unsigned destination_worker_limit(const struct destination *destination);

@@ -2,40 +2,54 @@
 #include "queue/message.h"
 
 #include "base/mem.h"
+#include "queue/in_hand.h"
 
 #include <assert.h>
 
-#define TABLE_BUCKETS_MIN 64
+/* An item that is not the one inside its message. */
+struct extra_item {
+    struct queue_item item; /* first */
+    struct list_link link;  /* a ring of the message's, without a head */
+};
 
 /* ---- messages ---- */
 
 struct message *message_create(spool_id id, struct str encoded_envelope, uint64_t body_bytes)
 {
-    int64_t arrived_at_ms;
-    size_t recipient_count;
-    struct message *message;
+    struct envelope envelope;
+    struct message *message = NULL;
+    struct arena arena;
+    size_t count;
 
     if (encoded_envelope.length > SPOOL_ENVELOPE_BYTES_MAX ||
-        !envelope_peek(encoded_envelope, &arrived_at_ms, &recipient_count))
+        !envelope_peek(encoded_envelope, &envelope.arrived_at_ms, &count))
         return NULL;
-    message = mem_alloc(sizeof(*message) + recipient_count * sizeof(message->recipients[0]) + encoded_envelope.length);
+    arena_init(&arena, count * sizeof(struct envelope_recipient) + sizeof(max_align_t));
+    if (!envelope_decode(encoded_envelope, &arena, &envelope))
+        goto done;
+    message = mem_alloc(sizeof(*message) + count * sizeof(message->recipients[0]) + encoded_envelope.length);
     message->id = id;
-    message->arrived_at_ms = arrived_at_ms;
-    message->body_bytes = body_bytes;
+    message->arrived_at_ms = envelope.arrived_at_ms;
+    message->body_bytes_low = (uint32_t)body_bytes;
+    message->body_bytes_high = (uint16_t)(body_bytes >> 32);
     message->envelope_bytes = (uint32_t)encoded_envelope.length;
-    message->recipient_count = (uint32_t)recipient_count;
+    message->recipient_count = (uint16_t)count;
     message->unsettled = message->recipient_count;
     message->untried = message->recipient_count;
-    for (size_t i = 0; i < recipient_count; i++)
+    table_tags_of(&envelope, &message->arrival.tags);
+    for (size_t i = 0; i < count; i++)
         message->recipients[i].next = RECIPIENT_NONE;
-    memcpy(&message->recipients[recipient_count], encoded_envelope.data, encoded_envelope.length);
+    memcpy(&message->recipients[count], encoded_envelope.data, encoded_envelope.length);
+done:
+    arena_release(&arena);
     return message;
 }
 
 void message_free(struct message *message, struct reason_table *reasons)
 {
     for (uint32_t i = 0; i < message->recipient_count; i++)
-        reason_release(reasons, &message->recipients[i].reason);
+        reason_release_number(reasons, &message->recipients[i].reason);
+    reason_release_number(reasons, &message->hold);
     free(message);
 }
 
@@ -44,20 +58,60 @@ struct str message_envelope(const struct message *message)
     return str_make((const char *)&message->recipients[message->recipient_count], message->envelope_bytes);
 }
 
-bool message_decode(const struct message *message, struct arena *arena, struct envelope *envelope)
+bool message_decode_data(const struct message *message, struct str data, struct arena *arena, struct envelope *envelope)
 {
     arena_init(arena, (size_t)message->recipient_count * sizeof(struct envelope_recipient) + sizeof(max_align_t));
-    return envelope_decode(message_envelope(message), arena, envelope);
+    return envelope_decode(data, arena, envelope) && envelope->recipient_count == message->recipient_count;
+}
+
+bool message_decode(const struct message *message, struct arena *arena, struct envelope *envelope)
+{
+    return message_decode_data(message, message_envelope(message), arena, envelope);
+}
+
+/* The item's neighbours and its schedule learn where it is now. */
+static void item_moved(struct queue_item *item, const struct queue_item *old, struct schedule *schedule)
+{
+    if (list_is_linked(&old->link)) {
+        item->link.previous->next = &item->link;
+        item->link.next->previous = &item->link;
+    } else {
+        list_init(&item->link);
+    }
+    if (schedule_is_put(&item->entry))
+        schedule_moved(schedule, &item->entry);
+}
+
+struct message *message_drop_envelope(struct message *old, struct schedule *schedule)
+{
+    size_t length = sizeof(*old) + old->recipient_count * sizeof(old->recipients[0]);
+    struct message *message = mem_alloc(length);
+
+    assert(old->taken == 0 && !old->failures);
+    memcpy(message, old, length);
+    message->envelope_bytes = 0;
+    if (message->item_used)
+        item_moved(&message->item, &old->item, schedule);
+    for (struct queue_item *item = item_first(message); item; item = item_next(item))
+        item->message = message;
+    free(old);
+    return message;
 }
 
 /* ---- items ---- */
 
 struct queue_item *item_create(struct message *message)
 {
+    struct extra_item *extra;
     struct queue_item *item;
 
     if (message->item_used) {
-        item = mem_alloc(sizeof(*item));
+        extra = mem_alloc(sizeof(*extra));
+        list_init(&extra->link);
+        if (message->extras)
+            list_append(&message->extras->link, &extra->link);
+        message->extras = message->extras ? message->extras : extra;
+        item = &extra->item;
     } else {
         message->item_used = true;
         item = &message->item;
@@ -69,13 +123,43 @@ struct queue_item *item_create(struct message *message)
     return item;
 }
 
+static struct extra_item *next_extra(struct extra_item *extra)
+{
+    return LIST_ENTRY(extra->link.next, struct extra_item, link);
+}
+
 void item_free(struct queue_item *item)
 {
+    struct message *message = item->message;
+    struct extra_item *extra = (struct extra_item *)item;
+
     assert(!schedule_is_put(&item->entry));
-    if (item == &item->message->item)
-        item->message->item_used = false;
-    else
-        free(item);
+    if (item == &message->item) {
+        message->item_used = false;
+        return;
+    }
+    if (message->extras == extra)
+        message->extras = list_is_linked(&extra->link) ? next_extra(extra) : NULL;
+    list_remove(&extra->link);
+    free(extra);
+}
+
+struct queue_item *item_first(struct message *message)
+{
+    if (message->item_used)
+        return &message->item;
+    return message->extras ? &message->extras->item : NULL;
+}
+
+struct queue_item *item_next(struct queue_item *item)
+{
+    struct message *message = item->message;
+    struct extra_item *next;
+
+    if (item == &message->item)
+        return message->extras ? &message->extras->item : NULL;
+    next = next_extra((struct extra_item *)item);
+    return next == message->extras ? NULL : &next->item;
 }
 
 void item_add_recipient(struct queue_item *item, uint32_t *last, uint32_t recipient)
@@ -84,13 +168,13 @@ void item_add_recipient(struct queue_item *item, uint32_t *last, uint32_t recipi
 
     recipients[recipient].next = RECIPIENT_NONE;
     if (item->recipient_count++ == 0)
-        item->first_recipient = recipient;
+        item->first_recipient = (uint16_t)recipient;
     else
-        recipients[*last].next = recipient;
+        recipients[*last].next = (uint16_t)recipient;
     *last = recipient;
 }
 
-void item_open(struct queue_item *item, struct queue *queue)
+void item_open(struct queue_item *item, struct queue *queue, struct str data)
 {
     struct message *message = item->message;
     size_t count = item->recipient_count;
@@ -103,10 +187,14 @@ void item_open(struct queue_item *item, struct queue *queue)
     taken->item = item;
     taken->recipient_count = count;
     taken->recipients = (uint32_t *)(void *)&taken->outcomes[count];
-    /* It was decoded when it was routed. */
-    decoded = message_decode(message, &taken->arena, &taken->envelope);
-    assert(decoded);
-    (void)decoded;
+    taken->in_hand = IN_HAND_NONE;
+    taken->envelope_data = (char *)(uintptr_t)data.data;
+    decoded =
+        message_decode_data(message, data.data ? data : message_envelope(message), &taken->arena, &taken->envelope);
+    /* One in memory was decoded when it was made; the disk may give none, or nonsense. */
+    assert(decoded || !message_has_envelope(message));
+    if (!decoded)
+        taken->envelope = (struct envelope){0};
     for (size_t i = 0; i < count; i++) {
         taken->recipients[i] = recipient;
         recipient = message->recipients[recipient].next;
@@ -119,75 +207,6 @@ void item_open(struct queue_item *item, struct queue *queue)
 void taken_item_free(struct taken_item *taken)
 {
     arena_release(&taken->arena);
+    free(taken->envelope_data);
     free(taken);
-}
-
-/* ---- the table ---- */
-
-void message_table_release(struct message_table *table)
-{
-    free(table->buckets);
-    *table = (struct message_table){0};
-}
-
-/* The spool gives ids in sequence, and nobody outside chooses them: mixing the bits is enough. */
-static struct message **bucket_of(const struct message_table *table, spool_id id)
-{
-    uint64_t hash = id * 0x9e3779b97f4a7c15u;
-
-    return &table->buckets[(hash ^ hash >> 32) & (table->bucket_count - 1)];
-}
-
-static void set_bucket_count(struct message_table *table, size_t bucket_count)
-{
-    struct message_table old = *table;
-
-    table->buckets = mem_alloc_array(bucket_count, sizeof(*table->buckets));
-    table->bucket_count = bucket_count;
-    for (size_t i = 0; i < old.bucket_count; i++) {
-        for (struct message *message = old.buckets[i], *next; message; message = next) {
-            struct message **bucket = bucket_of(table, message->id);
-
-            next = message->next_in_table;
-            message->next_in_table = *bucket;
-            *bucket = message;
-        }
-    }
-    free(old.buckets);
-}
-
-bool message_table_add(struct message_table *table, struct message *message)
-{
-    struct message **bucket;
-
-    if (message_table_find(table, message->id))
-        return false;
-    if (table->count >= table->bucket_count)
-        set_bucket_count(table, table->bucket_count ? table->bucket_count * 2 : TABLE_BUCKETS_MIN);
-    bucket = bucket_of(table, message->id);
-    message->next_in_table = *bucket;
-    *bucket = message;
-    table->count++;
-    return true;
-}
-
-struct message *message_table_find(const struct message_table *table, spool_id id)
-{
-    struct message *message = table->count ? *bucket_of(table, id) : NULL;
-
-    while (message && message->id != id)
-        message = message->next_in_table;
-    return message;
-}
-
-void message_table_remove(struct message_table *table, struct message *message)
-{
-    struct message **link = bucket_of(table, message->id);
-
-    while (*link != message)
-        link = &(*link)->next_in_table;
-    *link = message->next_in_table;
-    table->count--;
-    if (table->bucket_count > TABLE_BUCKETS_MIN && table->count < table->bucket_count / 8)
-        set_bucket_count(table, table->bucket_count / 2);
 }

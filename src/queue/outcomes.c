@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What becomes of recipients: routed, delivered, deferred, failed, expired; and what of it goes to the spool and to the log. */
-#include "base/log.h"
-#include "base/mem.h"
+/* What becomes of recipients: delivered, deferred, failed, expired, deleted; and what of it goes to the spool and to the log. */
 #include "os/clock.h"
 #include "os/random.h"
 #include "queue/queue_private.h"
@@ -10,6 +8,7 @@
 
 /* A longer record goes to the spool in parts. */
 #define RECORD_BYTES_MAX (256u << 10)
+#define BOUNCE_STATUS    "5.3.0"
 
 void outcomes_begin(struct outcomes *outcomes, struct queue *queue, struct message *message,
                     const struct envelope *envelope)
@@ -21,17 +20,27 @@ void outcomes_begin(struct outcomes *outcomes, struct queue *queue, struct messa
         .now_at_ms = clock_real_ms(),
         .last_deferred = RECIPIENT_NONE,
     };
-    buf_init(&outcomes->record, RECORD_BYTES_MAX + RESULT_ENTRY_BYTES_MAX);
+    buf_init(&outcomes->record, RECORD_BYTES_MAX + 2 * RESULT_ENTRY_BYTES_MAX);
     queue->routing_serial++;
 }
 
-static void tell(const struct outcomes *outcomes, uint32_t recipient, const struct queue_outcome *outcome,
-                 int64_t next_at_ms)
+void outcomes_tell(const struct outcomes *outcomes, uint32_t recipient, enum queue_event_kind kind,
+                   const struct queue_outcome *outcome, int64_t next_at_ms)
 {
-    const struct queue_hooks *hooks = &outcomes->queue->hooks;
+    const struct message *message = outcomes->message;
+    const struct queue_event event = {
+        .kind = kind,
+        .id = message->id,
+        .envelope = outcomes->envelope,
+        .body_bytes = message_body_bytes(message),
+        .recipient = recipient,
+        .outcome = outcome,
+        .by = outcomes->by,
+        .attempts = message->recipients[recipient].attempts,
+        .next_attempt_at_ms = next_at_ms,
+    };
 
-    if (hooks->event)
-        hooks->event(hooks->context, outcomes->message->id, outcomes->envelope, recipient, outcome, next_at_ms);
+    queue_tell(outcomes->queue, &event);
 }
 
 static void write_record(struct outcomes *outcomes)
@@ -41,10 +50,63 @@ static void write_record(struct outcomes *outcomes)
     buf_clear(&outcomes->record);
 }
 
-void record_append_recipient(struct buf *record, const struct message *message, uint32_t recipient, int64_t next_at_ms)
+void record_append_hold(struct buf *record, const struct queue *queue, const struct message *message)
+{
+    struct result_entry entry = {.state = RESULT_RELEASED};
+    struct hold_view hold;
+
+    if (message->hold) {
+        hold_get(queue, message, &hold);
+        entry = (struct result_entry){
+            .state = RESULT_HELD, .number = hold.is_quarantine, .at_ms = hold.at_ms, .text = hold.text};
+    }
+    if (message->was_held)
+        result_append(record, &entry);
+}
+
+static void set_reason(struct result_entry *entry, const struct reason *reason)
+{
+    entry->status = reason_status(reason);
+    entry->remote = reason_remote(reason);
+    entry->text = reason_text(reason);
+}
+
+/* Of one that is to be reported, what the report will say. */
+static void set_failure(struct result_entry *entry, const struct message *message)
+{
+    size_t count;
+    const struct failure *failures = reporting_list(message, &count);
+
+    for (size_t i = 0; i < count; i++) {
+        if (failures[i].recipient != entry->recipient || failures[i].kind == QUEUE_REPORT_DELAYED)
+            continue;
+        entry->at_ms = failures[i].at_ms;
+        entry->number = queue_success_of((enum queue_report_kind)failures[i].kind);
+        set_reason(entry, failures[i].reason);
+    }
+}
+
+/* One whose notice is still to be written has not been told, as far as the next start is concerned. */
+static void append_delay_told(struct buf *record, const struct message *message, uint32_t recipient)
+{
+    const struct result_entry entry = {.recipient = recipient, .state = RESULT_DELAY_TOLD};
+    size_t count;
+    const struct failure *failures = reporting_list(message, &count);
+
+    if (!message->recipients[recipient].is_delay_told)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        if (failures[i].recipient == recipient && failures[i].kind == QUEUE_REPORT_DELAYED)
+            return;
+    }
+    result_append(record, &entry);
+}
+
+void record_append_recipient(struct buf *record, const struct queue *queue, const struct message *message,
+                             uint32_t recipient, int64_t next_at_ms)
 {
     const struct recipient *r = &message->recipients[recipient];
-    struct result_entry entry = {.recipient = recipient, .attempts = r->attempts, .next_at_ms = next_at_ms};
+    struct result_entry entry = {.recipient = recipient, .number = r->attempts, .at_ms = next_at_ms};
 
     switch ((enum recipient_state)r->state) {
     case RECIPIENT_DELIVERED:
@@ -53,38 +115,80 @@ void record_append_recipient(struct buf *record, const struct message *message, 
     case RECIPIENT_REPORTED:
         entry.state = RESULT_REPORTED;
         break;
+    case RECIPIENT_DELETED:
+        entry.state = RESULT_DELETED;
+        break;
+    case RECIPIENT_UNTOLD:
+        entry.state = RESULT_UNTOLD;
+        set_failure(&entry, message);
+        break;
     case RECIPIENT_WAITING:
     case RECIPIENT_READY:
     case RECIPIENT_TAKEN:
+        append_delay_told(record, message, recipient);
         if (!r->reason)
             return;
         entry.state = RESULT_WAITING;
-        entry.status = reason_status(r->reason);
-        entry.remote = reason_remote(r->reason);
-        entry.text = reason_text(r->reason);
+        set_reason(&entry, reason_at(&queue->reasons, r->reason));
         break;
-    case RECIPIENT_FAILED: /* result.h says why not */
-        return;
+    case RECIPIENT_FAILED:
+        if (r->doom != DOOM_BOUNCE)
+            return; /* result.h says why */
+        entry.state = RESULT_FAILED;
+        set_failure(&entry, message);
+        break;
     }
     result_append(record, &entry);
 }
 
 static void add_to_record(struct outcomes *outcomes, uint32_t recipient)
 {
-    record_append_recipient(&outcomes->record, outcomes->message, recipient, outcomes->next_at_ms);
+    record_append_recipient(&outcomes->record, outcomes->queue, outcomes->message, recipient, outcomes->next_at_ms);
     if (outcomes->record.length > RECORD_BYTES_MAX)
         write_record(outcomes);
 }
 
-static void deliver(struct outcomes *outcomes, uint32_t recipient)
+static void append_entry(struct outcomes *outcomes, const struct result_entry *entry)
 {
+    result_append(&outcomes->record, entry);
+    if (outcomes->record.length > RECORD_BYTES_MAX)
+        write_record(outcomes);
+}
+
+/* A null sender and our own reports are told nothing (RFC 3461 4, RFC 3464 2). */
+static bool is_told_of(const struct outcomes *outcomes, uint32_t recipient, unsigned notify, bool otherwise)
+{
+    const struct envelope *envelope = outcomes->envelope;
+    unsigned wanted = envelope->recipients[recipient].notify;
+
+    if (envelope->sender.length == 0 || (envelope->flags & ENVELOPE_REPORT))
+        return false;
+    return wanted == 0 ? otherwise : (wanted & notify) != 0;
+}
+
+static void add_report(struct outcomes *outcomes, uint32_t recipient, enum queue_report_kind kind,
+                       struct reason *reason, bool expired)
+{
+    const struct failure failure = {reason, outcomes->now_at_ms, (uint16_t)recipient, (uint8_t)kind, expired};
+
+    reporting_add(outcomes->queue, outcomes->message, &failure);
+}
+
+static void deliver(struct outcomes *outcomes, uint32_t recipient, const struct queue_outcome *outcome)
+{
+    struct queue *queue = outcomes->queue;
     struct message *message = outcomes->message;
+    bool is_untold =
+        outcome->success != QUEUE_PASSED_ON && is_told_of(outcomes, recipient, ENVELOPE_NOTIFY_SUCCESS, false);
 
     recipient_set_tried(message, recipient);
-    recipient_set_state(outcomes->queue, message, recipient, RECIPIENT_DELIVERED);
-    counter_add(&outcomes->queue->counters.delivered, 1);
-    /* The last one is told to the spool by the end of the message. */
-    if (message->unsettled > 0)
+    recipient_set_state(queue, message, recipient, is_untold ? RECIPIENT_UNTOLD : RECIPIENT_DELIVERED);
+    counter_add(&queue->counters.delivered, 1);
+    if (is_untold)
+        add_report(outcomes, recipient, queue_report_kind_of(outcome->success),
+                   reason_take_outcome(&queue->reasons, outcome), false);
+    /* The last one is told to the spool by the end of the message, unless that has to wait for a report. */
+    if (message->unsettled > 0 || message->failures)
         add_to_record(outcomes, recipient);
 }
 
@@ -95,9 +199,71 @@ static void fail(struct outcomes *outcomes, uint32_t recipient, const struct que
     recipient_set_tried(outcomes->message, recipient);
     recipient_set_state(queue, outcomes->message, recipient, RECIPIENT_FAILED);
     counter_add(expired ? &queue->counters.expired : &queue->counters.failed, 1);
-    reporting_add(queue, outcomes->message, recipient, reason_take_outcome(&queue->reasons, outcome), expired);
-    tell(outcomes, recipient, outcome, 0);
+    add_report(outcomes, recipient, QUEUE_REPORT_FAILED, reason_take_outcome(&queue->reasons, outcome), expired);
+    outcomes_tell(outcomes, recipient, expired ? QUEUE_EVENT_EXPIRED : QUEUE_EVENT_FAILED, outcome, 0);
 }
+
+/* ---- the postmaster's orders ---- */
+
+void outcomes_delete(struct outcomes *outcomes, uint32_t recipient)
+{
+    struct message *message = outcomes->message;
+    struct recipient *r = &message->recipients[recipient];
+    struct queue_outcome outcome = {.kind = QUEUE_FAILED};
+
+    r->doom = DOOM_DELETE;
+    /* One that is being delivered is on the disk as deleted already, should the process not live to see what becomes of it. */
+    if (r->state == RECIPIENT_TAKEN && outcomes->by) {
+        const struct result_entry entry = {.recipient = recipient, .state = RESULT_DELETED};
+
+        append_entry(outcomes, &entry);
+        return;
+    }
+    reason_to_outcome(reason_at(&outcomes->queue->reasons, r->reason), &outcome);
+    recipient_set_tried(message, recipient);
+    recipient_set_state(outcomes->queue, message, recipient, RECIPIENT_DELETED);
+    counter_add(&outcomes->queue->counters.deleted, 1);
+    outcomes_tell(outcomes, recipient, QUEUE_EVENT_DELETED, &outcome, 0);
+    if (message->unsettled > 0 || message->failures)
+        add_to_record(outcomes, recipient);
+}
+
+void outcomes_bounce(struct outcomes *outcomes, uint32_t recipient, struct str text)
+{
+    struct queue *queue = outcomes->queue;
+    struct recipient *r = &outcomes->message->recipients[recipient];
+    struct queue_outcome outcome = {.kind = QUEUE_FAILED};
+
+    r->doom = DOOM_BOUNCE;
+    reason_release_number(&queue->reasons, &r->reason);
+    r->reason = reason_number(reason_take(&queue->reasons, STR(BOUNCE_STATUS), STR(""), text));
+    reason_to_outcome(reason_at(&queue->reasons, r->reason), &outcome);
+    if (r->state == RECIPIENT_TAKEN) {
+        struct result_entry entry = {.recipient = recipient, .state = RESULT_FAILED, .at_ms = outcomes->now_at_ms};
+
+        set_reason(&entry, reason_at(&queue->reasons, r->reason));
+        append_entry(outcomes, &entry);
+        return;
+    }
+    fail(outcomes, recipient, &outcome, false);
+    add_to_record(outcomes, recipient);
+}
+
+/* What was ordered while it was taken. */
+static void meet_doom(struct outcomes *outcomes, uint32_t recipient)
+{
+    struct recipient *r = &outcomes->message->recipients[recipient];
+    struct queue_outcome outcome = {.kind = QUEUE_FAILED};
+
+    if (r->doom == DOOM_DELETE) {
+        outcomes_delete(outcomes, recipient);
+        return;
+    }
+    reason_to_outcome(reason_at(&outcomes->queue->reasons, r->reason), &outcome);
+    fail(outcomes, recipient, &outcome, false);
+}
+
+/* ---- outcomes of attempts ---- */
 
 /* RFC 3463: X.4.7 is "delivery time expired". The words stay those of the last attempt. */
 static void expire(struct outcomes *outcomes, uint32_t recipient, const struct queue_outcome *last)
@@ -113,8 +279,24 @@ void outcomes_add_expired(struct outcomes *outcomes, uint32_t recipient, const s
 {
     struct queue_outcome outcome = {.kind = QUEUE_DEFERRED};
 
-    reason_to_outcome(reason ? reason : outcomes->message->recipients[recipient].reason, &outcome);
+    if (!reason)
+        reason = reason_at(&outcomes->queue->reasons, outcomes->message->recipients[recipient].reason);
+    reason_to_outcome(reason, &outcome);
     expire(outcomes, recipient, &outcome);
+}
+
+/* Once for each recipient, when it has been under way for long enough. */
+void outcomes_consider_delay(struct outcomes *outcomes, uint32_t recipient, struct reason *reason)
+{
+    const struct queue_settings *settings = &outcomes->queue->settings;
+    struct message *message = outcomes->message;
+
+    if (message->recipients[recipient].is_delay_told ||
+        outcomes->now_at_ms < schedule_delay_at_ms(settings, message->arrived_at_ms) ||
+        !is_told_of(outcomes, recipient, ENVELOPE_NOTIFY_DELAY, true))
+        return;
+    message->recipients[recipient].is_delay_told = true;
+    add_report(outcomes, recipient, QUEUE_REPORT_DELAYED, reason_retain(reason), false);
 }
 
 /* All that are deferred in one bout come back together; the first to be deferred decides when. */
@@ -137,33 +319,37 @@ static void defer(struct outcomes *outcomes, uint32_t recipient, const struct qu
 
     if (r->attempts < RECIPIENT_ATTEMPTS_MAX)
         r->attempts++;
-    if (outcomes->now_at_ms >= expiry_at_ms) {
+    if (outcomes->now_at_ms >= expiry_at_ms && !message->hold) {
         expire(outcomes, recipient, outcome);
         return;
     }
     recipient_set_tried(message, recipient);
     if (r->state != RECIPIENT_WAITING)
         recipient_set_state(queue, message, recipient, RECIPIENT_WAITING);
-    reason_release(&queue->reasons, &r->reason);
-    r->reason = reason_take_outcome(&queue->reasons, outcome);
+    reason_release_number(&queue->reasons, &r->reason);
+    r->reason = reason_number(reason_take_outcome(&queue->reasons, outcome));
     counter_add(&queue->counters.deferred, 1);
-    if (!outcomes->deferred) {
-        outcomes->deferred = item_create(message);
+    if (outcomes->next_at_ms == 0)
         outcomes->next_at_ms = choose_next_at_ms(outcomes, r->attempts, expiry_at_ms);
+    if (!message->hold) {
+        outcomes->deferred = outcomes->deferred ? outcomes->deferred : item_create(message);
+        item_add_recipient(outcomes->deferred, &outcomes->last_deferred, recipient);
     }
-    item_add_recipient(outcomes->deferred, &outcomes->last_deferred, recipient);
+    outcomes_consider_delay(outcomes, recipient, reason_at(&queue->reasons, r->reason));
     add_to_record(outcomes, recipient);
-    tell(outcomes, recipient, outcome, outcomes->next_at_ms);
+    outcomes_tell(outcomes, recipient, QUEUE_EVENT_DEFERRED, outcome, message->hold ? 0 : outcomes->next_at_ms);
 }
-
-static void route_recipient(struct outcomes *outcomes, uint32_t recipient, enum queue_resolution resolution);
 
 void outcomes_add(struct outcomes *outcomes, uint32_t recipient, const struct queue_outcome *outcome)
 {
+    if (outcome->kind != QUEUE_DELIVERED && outcomes->message->recipients[recipient].doom != DOOM_NONE) {
+        meet_doom(outcomes, recipient);
+        return;
+    }
     switch (outcome->kind) {
     case QUEUE_DELIVERED:
-        deliver(outcomes, recipient);
-        tell(outcomes, recipient, outcome, 0);
+        deliver(outcomes, recipient, outcome);
+        outcomes_tell(outcomes, recipient, QUEUE_EVENT_DELIVERED, outcome, 0);
         break;
     case QUEUE_DEFERRED:
         defer(outcomes, recipient, outcome);
@@ -173,7 +359,9 @@ void outcomes_add(struct outcomes *outcomes, uint32_t recipient, const struct qu
         break;
     case QUEUE_RESOLVED:
         recipient_set_state(outcomes->queue, outcomes->message, recipient, RECIPIENT_WAITING);
-        route_recipient(outcomes, recipient, outcome->resolution);
+        if (!outcomes->message->hold)
+            if (!outcomes->message->hold)
+                outcomes_route(outcomes, recipient, outcome->resolution);
         break;
     }
 }
@@ -186,163 +374,12 @@ void outcomes_end(struct outcomes *outcomes)
     if (outcomes->deferred)
         queue_schedule_item(queue, outcomes->deferred, outcomes->next_at_ms);
     queue_touch(queue);
+    write_record(outcomes);
     if (message->unsettled == 0) {
         queue_end_message(queue, message, true);
     } else {
-        write_record(outcomes);
         reporting_consider(queue, message);
+        envelopes_spare(queue, message);
     }
     buf_release(&outcomes->record);
-}
-
-/* ---- routing ---- */
-
-static void make_ready(struct outcomes *outcomes, uint32_t recipient, const struct queue_route *route)
-{
-    struct queue *queue = outcomes->queue;
-    struct str name = str_make(route->destination, strnlen(route->destination, sizeof(route->destination)));
-    struct destination *destination = queue_find_destination(queue, name);
-    bool is_first = destination->routing_serial != queue->routing_serial;
-
-    destination->limit_max = route->concurrency ? route->concurrency : 1;
-    if (is_first) {
-        destination->routing_serial = queue->routing_serial;
-        destination->routing_item = item_create(outcomes->message);
-        destination->routing_item->destination = destination;
-        destination->routing_item->sender_key = destination_sender_key(outcomes->envelope);
-    }
-    item_add_recipient(destination->routing_item, &destination->routing_last, recipient);
-    recipient_set_state(queue, outcomes->message, recipient, RECIPIENT_READY);
-    if (is_first) {
-        destination_push(destination, destination->routing_item);
-        queue_mark_dirty(queue, destination);
-    }
-}
-
-static void route_recipient(struct outcomes *outcomes, uint32_t recipient, enum queue_resolution resolution)
-{
-    const struct queue_hooks *hooks = &outcomes->queue->hooks;
-    struct queue_outcome outcome;
-    struct queue_route route;
-
-    route.kind = QUEUE_ROUTE_DEFER;
-    route.concurrency = 0;
-    route.destination[0] = route.status[0] = route.text[0] = '\0';
-    hooks->route(hooks->context, outcomes->envelope, recipient, resolution, &route);
-    if (route.kind == QUEUE_ROUTE_DELIVER) {
-        make_ready(outcomes, recipient, &route);
-        return;
-    }
-    outcome.kind = route.kind == QUEUE_ROUTE_FAIL ? QUEUE_FAILED : QUEUE_DEFERRED;
-    outcome.resolution = QUEUE_NOT_RESOLVED;
-    memcpy(outcome.status, route.status, sizeof(outcome.status));
-    memcpy(outcome.text, route.text, sizeof(outcome.text));
-    outcome.remote[0] = '\0';
-    outcomes_add(outcomes, recipient, &outcome);
-}
-
-static void tell_unreadable(const struct message *message)
-{
-    char id[MESSAGE_ID_TEXT_BYTES];
-
-    LOG_ERROR("queue-envelope-unreadable", log_str("id", message_id_format(message->id, id)));
-}
-
-void route_recipients(struct queue *queue, struct message *message, uint32_t first_recipient)
-{
-    struct outcomes outcomes;
-    struct envelope envelope;
-    struct arena arena;
-
-    if (!message_decode(message, &arena, &envelope)) {
-        /* It stays in the index, out of every list, and in the spool. */
-        tell_unreadable(message);
-        goto done;
-    }
-    outcomes_begin(&outcomes, queue, message, &envelope);
-    for (uint32_t recipient = first_recipient, next; recipient != RECIPIENT_NONE; recipient = next) {
-        next = message->recipients[recipient].next;
-        route_recipient(&outcomes, recipient, QUEUE_NOT_RESOLVED);
-    }
-    outcomes_end(&outcomes);
-done:
-    arena_release(&arena);
-}
-
-/* ---- times ---- */
-
-static void expire_held_item(struct queue *queue, struct queue_item *item)
-{
-    struct message *message = item->message;
-    struct destination *destination = item->destination;
-    struct outcomes outcomes;
-    struct envelope envelope;
-    struct arena arena;
-    bool decoded = message_decode(message, &arena, &envelope);
-
-    assert(decoded); /* it was, when it was routed */
-    (void)decoded;
-    destination_remove(destination, item);
-    queue_mark_dirty(queue, destination);
-    outcomes_begin(&outcomes, queue, message, &envelope);
-    for (uint32_t recipient = item->first_recipient, next; recipient != RECIPIENT_NONE; recipient = next) {
-        next = message->recipients[recipient].next;
-        outcomes_add_expired(&outcomes, recipient, destination->reason);
-    }
-    item_free(item);
-    outcomes_end(&outcomes);
-    arena_release(&arena);
-}
-
-void item_due(struct queue *queue, struct queue_item *item)
-{
-    struct message *message = item->message;
-    uint32_t first_recipient = item->first_recipient;
-
-    if (message->recipients[first_recipient].state == RECIPIENT_WAITING) {
-        item_free(item);
-        route_recipients(queue, message, first_recipient);
-    } else if (!item->sender) {
-        expire_held_item(queue, item);
-    }
-    /* Otherwise its destination has come back, and it gets its attempt. */
-}
-
-static void tell_held(struct queue *queue, const struct queue_item *item)
-{
-    struct destination *destination = item->destination;
-    struct message *message = item->message;
-    struct queue_outcome outcome = {.kind = QUEUE_DEFERRED};
-    struct outcomes outcomes;
-    struct envelope envelope;
-    struct arena arena;
-    int64_t next_at_ms;
-
-    reason_to_outcome(destination->reason, &outcome);
-    if (message_decode(message, &arena, &envelope)) {
-        outcomes_begin(&outcomes, queue, message, &envelope);
-        next_at_ms = outcomes.now_at_ms + (int64_t)(destination->rest_until_ms - loop_now_ms());
-        for (uint32_t recipient = item->first_recipient; recipient != RECIPIENT_NONE;
-             recipient = message->recipients[recipient].next) {
-            recipient_set_tried(message, recipient);
-            counter_add(&queue->counters.deferred, 1);
-            tell(&outcomes, recipient, &outcome, next_at_ms);
-        }
-        outcomes_end(&outcomes);
-    }
-    arena_release(&arena);
-}
-
-void hold_items(struct queue *queue, struct destination *destination)
-{
-    struct queue_item *item;
-
-    for (int i = 0; i < QUEUE_SLICE_ITEMS && (item = destination_hold(destination)); i++) {
-        if (schedule_is_put(&item->entry))
-            continue;
-        queue_schedule_item(queue, item, schedule_expiry_at_ms(&queue->settings, item->message->arrived_at_ms));
-        tell_held(queue, item);
-    }
-    if (destination->ready_count > 0)
-        queue_mark_dirty(queue, destination);
 }

@@ -26,27 +26,17 @@ void queue_mark_dirty(struct queue *queue, struct destination *destination)
     queue_touch(queue);
 }
 
-struct destination *queue_find_destination(struct queue *queue, struct str name)
-{
-    struct destination *destination = hash_table_get(&queue->destinations, name);
-
-    if (destination)
-        return destination;
-    destination = destination_create(name);
-    hash_table_put(&queue->destinations, str_make(destination->name, destination->name_length), destination);
-    counter_add(&queue->counters.destinations, 1);
-    return destination;
-}
-
 static bool is_transition(enum recipient_state from, enum recipient_state to)
 {
     static const unsigned allowed[RECIPIENT_STATES] = {
-        [RECIPIENT_WAITING] =
-            1u << RECIPIENT_READY | 1u << RECIPIENT_FAILED | 1u << RECIPIENT_DELIVERED | 1u << RECIPIENT_REPORTED,
-        [RECIPIENT_READY] = 1u << RECIPIENT_TAKEN | 1u << RECIPIENT_FAILED,
-        [RECIPIENT_TAKEN] =
-            1u << RECIPIENT_READY | 1u << RECIPIENT_WAITING | 1u << RECIPIENT_DELIVERED | 1u << RECIPIENT_FAILED,
+        [RECIPIENT_WAITING] = 1u << RECIPIENT_READY | 1u << RECIPIENT_FAILED | 1u << RECIPIENT_DELETED |
+                              1u << RECIPIENT_DELIVERED | 1u << RECIPIENT_REPORTED | 1u << RECIPIENT_UNTOLD,
+        [RECIPIENT_READY] =
+            1u << RECIPIENT_TAKEN | 1u << RECIPIENT_WAITING | 1u << RECIPIENT_FAILED | 1u << RECIPIENT_DELETED,
+        [RECIPIENT_TAKEN] = 1u << RECIPIENT_READY | 1u << RECIPIENT_WAITING | 1u << RECIPIENT_DELIVERED |
+                            1u << RECIPIENT_FAILED | 1u << RECIPIENT_UNTOLD | 1u << RECIPIENT_DELETED,
         [RECIPIENT_FAILED] = 1u << RECIPIENT_REPORTED,
+        [RECIPIENT_UNTOLD] = 1u << RECIPIENT_DELIVERED,
     };
 
     return allowed[from] & 1u << to;
@@ -57,14 +47,14 @@ void recipient_set_state(struct queue *queue, struct message *message, uint32_t 
     enum recipient_state from = (enum recipient_state)message->recipients[recipient].state;
 
     assert(is_transition(from, state));
-    message->recipients[recipient].state = (uint8_t)state;
+    message->recipients[recipient].state = state & 15u;
     counter_subtract(&queue->counters.recipients[from], 1);
     counter_add(&queue->counters.recipients[state], 1);
     if (from == RECIPIENT_TAKEN)
         message->taken--;
     if (state == RECIPIENT_TAKEN)
         message->taken++;
-    if (state == RECIPIENT_DELIVERED || state == RECIPIENT_REPORTED)
+    if (state == RECIPIENT_DELIVERED || state == RECIPIENT_REPORTED || state == RECIPIENT_DELETED)
         message->unsettled--;
 }
 
@@ -78,8 +68,10 @@ void recipient_set_tried(struct message *message, uint32_t recipient)
 
 static void forget_message(struct queue *queue, struct message *message)
 {
-    message_table_remove(&queue->messages, message);
+    message_table_remove(&queue->messages, message->id);
     counter_subtract(&queue->counters.messages, 1);
+    counter_subtract(&queue->counters.messages_held, message->hold != 0);
+    counter_subtract(&queue->counters.envelopes_in_memory, message_has_envelope(message));
     for (uint32_t i = 0; i < message->recipient_count; i++)
         counter_subtract(&queue->counters.recipients[message->recipients[i].state], 1);
     message_free(message, &queue->reasons);
@@ -87,10 +79,23 @@ static void forget_message(struct queue *queue, struct message *message)
 
 void queue_end_message(struct queue *queue, struct message *message, bool write)
 {
-    assert(message->unsettled == 0 && !message->failures && !message->item_used);
+    assert(message->unsettled == 0 && !item_first(message));
+    if (!reporting_drop_delays(queue, message))
+        return; /* a notice of delay is on its way: its coming back leads here again */
     if (write)
         writer_add_end(queue, message->id);
+    if (message->is_suspect) {
+        in_hand_forget(queue->in_hand, message->id);
+        recovery_next_suspect(queue);
+    }
     forget_message(queue, message);
+    queue_touch(queue);
+}
+
+void queue_tell(struct queue *queue, const struct queue_event *event)
+{
+    if (queue->hooks.event)
+        queue->hooks.event(queue->hooks.context, event);
 }
 
 void queue_schedule_item(struct queue *queue, struct queue_item *item, int64_t at_ms)
@@ -109,10 +114,12 @@ static void set_timer(struct queue *queue)
 
     if (schedule_first_ms(&queue->looks) < at_ms)
         at_ms = schedule_first_ms(&queue->looks);
-    if (schedule_first_ms(&queue->reports) < at_ms)
+    if (queue->reports_under_way < queue->reports_max && schedule_first_ms(&queue->reports) < at_ms)
         at_ms = schedule_first_ms(&queue->reports);
     if (queue->writer.retry_at_ms < at_ms)
         at_ms = queue->writer.retry_at_ms;
+    if (queue->suspect_at_ms < at_ms)
+        at_ms = queue->suspect_at_ms;
     if (queue->stopping)
         at_ms = SCHEDULE_NEVER;
     /* One that fires too early is harmless, and most turns only push the first time back. */
@@ -134,10 +141,14 @@ static void on_timer(struct loop_timer *timer)
         return;
     while ((entry = schedule_take_due(&queue->looks, now_ms)))
         queue_mark_dirty(queue, SCHEDULE_OWNER(entry, struct destination, entry));
-    while ((entry = schedule_take_due(&queue->reports, now_ms)))
+    for (int i = 0; i < QUEUE_SLICE_ITEMS && queue->reports_under_way < queue->reports_max &&
+                    (entry = schedule_take_due(&queue->reports, now_ms));
+         i++)
         reporting_due(queue, entry);
     if (queue->writer.retry_at_ms <= now_ms)
         writer_retry(queue);
+    if (queue->suspect_at_ms <= now_ms)
+        recovery_suspects_due(queue);
     for (int i = 0; i < QUEUE_SLICE_ITEMS && (entry = schedule_take_due(&queue->retries, now_ms)); i++)
         item_due(queue, SCHEDULE_OWNER(entry, struct queue_item, entry));
 }
@@ -150,6 +161,18 @@ static void check_stopped(struct queue *queue)
     loop_timer_stop(&queue->timer);
     queue->stopped(queue->stopped_context);
     queue->stopped = NULL;
+}
+
+/* Those on hold would never go. */
+static void check_drained(struct queue *queue)
+{
+    void (*drained)(void *context) = queue->drained;
+
+    if (!drained || queue->recovered_next < queue->recovered_count || !writer_is_idle(queue) ||
+        queue->messages.count > atomic_load_explicit(&queue->counters.messages_held, memory_order_relaxed))
+        return;
+    queue->drained = NULL;
+    drained(queue->drained_context);
 }
 
 static void on_turn(struct loop_task *task)
@@ -165,8 +188,10 @@ static void on_turn(struct loop_task *task)
         list_append(&dirty, link);
     while ((link = list_take_first(&dirty)))
         destination_dispatch(queue, LIST_ENTRY(link, struct destination, dirty_link));
+    envelopes_flush(queue);
     writer_flush(queue);
     set_timer(queue);
+    check_drained(queue);
     check_stopped(queue);
 }
 
@@ -184,7 +209,10 @@ int queue_create(struct queue **out, struct loop *owner, struct spool *spool, co
     queue->spool = spool;
     queue->settings = *settings;
     queue->hooks = *hooks;
-    queue->delays = (struct queue_delays){QUEUE_WRITE_RETRY_MS, QUEUE_REPORT_RETRY_MS, QUEUE_WORKER_RETRY_MS};
+    queue->delays =
+        (struct queue_delays){QUEUE_WRITE_RETRY_MS, QUEUE_REPORT_RETRY_MS, QUEUE_WORKER_RETRY_MS, QUEUE_READ_RETRY_MS};
+    queue->suspect_at_ms = SCHEDULE_NEVER;
+    queue->reports_max = QUEUE_REPORTS_MAX;
     list_init(&queue->dirty);
     queue->timer.run = on_timer;
     queue->timer_at_ms = SCHEDULE_NEVER;
@@ -192,6 +220,15 @@ int queue_create(struct queue **out, struct loop *owner, struct spool *spool, co
     writer_init(queue);
     *out = queue;
     return 0;
+}
+
+void queue_set_resources(struct queue *queue, struct worker_pool *disk_pool, const char *in_hand_path)
+{
+    struct error error;
+
+    queue->disk_pool = disk_pool;
+    if (in_hand_path && in_hand_open(&queue->in_hand, in_hand_path, &error) != 0)
+        LOG_WARNING("queue-in-hand-unavailable", log_cstr("error", error.text));
 }
 
 static void free_destination(struct queue *queue, struct destination *destination)
@@ -211,6 +248,26 @@ static void free_destination(struct queue *queue, struct destination *destinatio
     destination_free(destination, &queue->reasons);
 }
 
+static void free_messages(struct queue *queue)
+{
+    const struct table_filter all = {0};
+    size_t budget = SIZE_MAX;
+    spool_id id = 0;
+    struct message *message;
+    struct queue_item *item;
+
+    while ((message = message_table_next(&queue->messages, &id, &all, &budget))) {
+        while ((item = item_first(message))) {
+            schedule_remove(&queue->retries, &item->entry);
+            item_free(item);
+        }
+        recovery_forget(message);
+        reporting_forget(queue, message);
+        message_free(message, &queue->reasons);
+    }
+    message_table_release(&queue->messages);
+}
+
 void queue_destroy(struct queue **pointer)
 {
     struct queue *queue = *pointer;
@@ -225,22 +282,10 @@ void queue_destroy(struct queue **pointer)
     while (hash_table_next(&queue->destinations, &position, &name, &value))
         free_destination(queue, value);
     hash_table_release(&queue->destinations);
-    while (queue->retries.count > 0) {
-        struct queue_item *item = SCHEDULE_OWNER(queue->retries.entries[0], struct queue_item, entry);
-
-        schedule_remove(&queue->retries, &item->entry);
-        item_free(item);
-    }
-    for (size_t i = 0; i < queue->messages.bucket_count; i++) {
-        while (queue->messages.buckets[i]) {
-            struct message *message = queue->messages.buckets[i];
-
-            queue->messages.buckets[i] = message->next_in_table;
-            reporting_forget(queue, message);
-            message_free(message, &queue->reasons);
-        }
-    }
-    message_table_release(&queue->messages);
+    free_messages(queue);
+    free(queue->places);
+    envelopes_release(queue);
+    in_hand_close(&queue->in_hand);
     writer_release(queue);
     schedule_release(&queue->retries);
     schedule_release(&queue->looks);
@@ -311,16 +356,52 @@ void queue_stop(struct queue *queue, void (*stopped)(void *context), void *conte
     loop_post(queue->owner, &stop->task);
 }
 
+/* ---- draining ---- */
+
+struct drain_task {
+    struct loop_task task;
+    struct queue *queue;
+    void (*drained)(void *context);
+    void *context;
+};
+
+static void on_drain(struct loop_task *task)
+{
+    struct drain_task *drain = (struct drain_task *)task;
+
+    drain->queue->drained = drain->drained;
+    drain->queue->drained_context = drain->context;
+    queue_touch(drain->queue);
+    free(drain);
+}
+
+void queue_drain(struct queue *queue, void (*drained)(void *context), void *context)
+{
+    struct drain_task *drain = mem_alloc(sizeof(*drain));
+
+    drain->task.run = on_drain;
+    drain->queue = queue;
+    drain->drained = drained;
+    drain->context = context;
+    loop_post(queue->owner, &drain->task);
+}
+
 /* ---- arrival ---- */
 
 bool queue_index_message(struct queue *queue, struct message *message)
 {
-    if (!message_table_add(&queue->messages, message)) {
+    const struct table_tags tags = message->arrival.tags;
+
+    message->extras = NULL;
+    message->failures = NULL;
+    message->item = (struct queue_item){0};
+    if (!message_table_add(&queue->messages, message->id, &tags, message)) {
         LOG_ERROR("queue-duplicate", log_str("id", message_id_format(message->id, (char[MESSAGE_ID_TEXT_BYTES]){0})));
         message_free(message, &queue->reasons);
         return false;
     }
     counter_add(&queue->counters.messages, 1);
+    counter_add(&queue->counters.envelopes_in_memory, message_has_envelope(message));
     counter_add(&queue->counters.recipients[RECIPIENT_WAITING], message->recipient_count);
     return true;
 }
@@ -328,11 +409,8 @@ bool queue_index_message(struct queue *queue, struct message *message)
 static void on_arrival(struct loop_task *task)
 {
     struct message *message = LIST_ENTRY(task, struct message, task);
-    struct queue *queue = message->queue;
+    struct queue *queue = message->arrival.queue;
 
-    message->next_in_table = NULL;
-    message->failures = NULL;
-    message->item = (struct queue_item){0};
     if (!queue_index_message(queue, message))
         return;
     queue_touch(queue);
@@ -340,9 +418,9 @@ static void on_arrival(struct loop_task *task)
         queue_end_message(queue, message, true);
         return;
     }
-    for (uint32_t i = 0; i + 1 < message->recipient_count; i++)
-        message->recipients[i].next = i + 1;
-    route_recipients(queue, message, 0);
+    for (uint32_t i = 0; i + 1u < message->recipient_count; i++)
+        message->recipients[i].next = (uint16_t)(i + 1);
+    route_waiting(queue, message, 0);
 }
 
 void queue_add(struct queue *queue, spool_id id, struct str encoded_envelope, uint64_t body_bytes)
@@ -354,7 +432,7 @@ void queue_add(struct queue *queue, spool_id id, struct str encoded_envelope, ui
         LOG_ERROR("queue-envelope-unreadable", log_str("id", message_id_format(id, (char[MESSAGE_ID_TEXT_BYTES]){0})));
         return;
     }
-    message->queue = queue;
+    message->arrival.queue = queue;
     message->task.run = on_arrival;
     loop_post(queue->owner, &message->task);
 }
@@ -377,10 +455,13 @@ void queue_get_statistics(const struct queue *queue, struct queue_statistics *st
         .recipients_taken = read_counter(&counters->recipients[RECIPIENT_TAKEN]),
         .destinations = read_counter(&counters->destinations),
         .workers = read_counter(&counters->workers),
+        .messages_held = read_counter(&counters->messages_held),
+        .envelopes_in_memory = read_counter(&counters->envelopes_in_memory),
         .delivered = read_counter(&counters->delivered),
         .deferred = read_counter(&counters->deferred),
         .failed = read_counter(&counters->failed),
         .expired = read_counter(&counters->expired),
+        .deleted = read_counter(&counters->deleted),
         .reports = read_counter(&counters->reports),
     };
 }

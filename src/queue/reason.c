@@ -11,6 +11,7 @@
 
 struct reason {
     uint32_t references;
+    uint32_t number;
     uint16_t status_length;
     uint16_t remote_length;
     uint32_t length; /* of all bytes */
@@ -21,6 +22,9 @@ void reason_table_release(struct reason_table *table)
 {
     assert(table->reasons.count == 0);
     hash_table_release(&table->reasons);
+    mem_free(&table->numbered);
+    mem_free(&table->free_numbers);
+    *table = (struct reason_table){0};
 }
 
 static struct str clean(struct str text, size_t size)
@@ -34,6 +38,50 @@ static struct str reason_key(const struct reason *reason)
 {
     return str_make(reason->bytes, reason->length);
 }
+
+/* ---- numbers ---- */
+
+static void add_number(struct reason_table *table, struct reason *reason)
+{
+    if (table->free_count > 0) {
+        reason->number = table->free_numbers[--table->free_count];
+    } else {
+        if (table->number_count == table->number_capacity) {
+            table->number_capacity = table->number_capacity ? table->number_capacity * 2 : 64;
+            table->numbered = mem_resize_array(table->numbered, table->number_capacity, sizeof(struct reason *));
+            table->free_numbers =
+                mem_resize_array(table->free_numbers, table->number_capacity, sizeof(*table->free_numbers));
+        }
+        reason->number = ++table->number_count;
+    }
+    table->numbered[reason->number - 1] = reason;
+}
+
+static void remove_number(struct reason_table *table, const struct reason *reason)
+{
+    table->numbered[reason->number - 1] = NULL;
+    table->free_numbers[table->free_count++] = reason->number;
+}
+
+uint32_t reason_number(const struct reason *reason)
+{
+    return reason ? reason->number : 0;
+}
+
+struct reason *reason_at(const struct reason_table *table, uint32_t number)
+{
+    return number ? table->numbered[number - 1] : NULL;
+}
+
+void reason_release_number(struct reason_table *table, uint32_t *number)
+{
+    struct reason *reason = reason_at(table, *number);
+
+    *number = 0;
+    reason_release(table, &reason);
+}
+
+/* ---- reasons ---- */
 
 struct reason *reason_take(struct reason_table *table, struct str status, struct str remote, struct str text)
 {
@@ -61,6 +109,7 @@ struct reason *reason_take(struct reason_table *table, struct str status, struct
         reason->length = (uint32_t)length;
         memcpy(reason->bytes, key, length);
         hash_table_put(&table->reasons, reason_key(reason), reason);
+        add_number(table, reason);
     }
     return reason_retain(reason);
 }
@@ -91,6 +140,7 @@ void reason_release(struct reason_table *table, struct reason **pointer)
     if (!reason || --reason->references > 0)
         return;
     hash_table_remove(&table->reasons, reason_key(reason));
+    remove_number(table, reason);
     free(reason);
 }
 

@@ -14,6 +14,9 @@ struct reason;
 /* Zero-initialise; every reason must be released before. */
 struct reason_table {
     struct hash_table reasons;
+    struct reason **numbered; /* by number - 1; NULL where the number is free */
+    uint32_t *free_numbers;
+    uint32_t number_count, number_capacity, free_count;
 };
 
 void reason_table_release(struct reason_table *table);
@@ -24,6 +27,12 @@ struct reason *reason_take_outcome(struct reason_table *table, const struct queu
 struct reason *reason_retain(struct reason *reason); /* NULL gives NULL */
 /* Sets the pointer to NULL; safe on NULL. */
 void reason_release(struct reason_table *table, struct reason **reason);
+
+/* A reference may be kept as a number, half as long as a pointer: 0 is none. */
+uint32_t reason_number(const struct reason *reason);
+struct reason *reason_at(const struct reason_table *table, uint32_t number);
+/* Sets the number to 0; safe on 0. */
+void reason_release_number(struct reason_table *table, uint32_t *number);
 
 struct str reason_status(const struct reason *reason);
 struct str reason_remote(const struct reason *reason);

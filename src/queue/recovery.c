@@ -8,9 +8,13 @@
 #include "os/clock.h"
 #include "queue/queue_private.h"
 
-/* When each recipient is due; 0 is at once. Only while recovering, and only for messages with deferred recipients. */
+/* What can only be made good once the owner runs. Only while recovering, and only for messages with such recipients. */
 struct recovery {
-    int64_t next_at_ms[1]; /* recipient_count of them */
+    struct recovered_recipient {
+        enum { RECOVERED_WAITING, RECOVERED_FAILED, RECOVERED_UNTOLD } what;
+        enum queue_report_kind kind; /* of FAILED and UNTOLD */
+        int64_t at_ms;               /* the next attempt, 0 is at once; else when it happened */
+    } recipients[1];                 /* recipient_count of them */
 };
 
 static void tell(const char *event, spool_id id)
@@ -31,40 +35,96 @@ void queue_recover_message(struct queue *queue, spool_id id, struct str envelope
     }
     if (!queue_index_message(queue, message))
         return;
+    message->is_unstarted = true;
     if (queue->recovered_count == queue->recovered_capacity) {
         queue->recovered_capacity = queue->recovered_capacity ? queue->recovered_capacity * 2 : 64;
-        queue->recovered = mem_resize_array(queue->recovered, queue->recovered_capacity, sizeof(struct message *));
+        queue->recovered = mem_resize_array(queue->recovered, queue->recovered_capacity, sizeof(*queue->recovered));
     }
-    queue->recovered[queue->recovered_count++] = message;
+    queue->recovered[queue->recovered_count++] = id;
+    envelopes_spare(queue, message);
 }
 
-static void apply_waiting(struct queue *queue, struct message *message, const struct result_entry *entry)
+static void remember(struct message *message, uint32_t index, struct recovered_recipient recovered)
+{
+    if (!message->recovery)
+        message->recovery = mem_alloc_array(message->recipient_count, sizeof(message->recovery->recipients[0]));
+    message->recovery->recipients[index] = recovered;
+}
+
+static void set_reason(struct queue *queue, struct recipient *recipient, const struct result_entry *entry)
+{
+    reason_release_number(&queue->reasons, &recipient->reason);
+    recipient->reason = reason_number(reason_take(&queue->reasons, entry->status, entry->remote, entry->text));
+}
+
+static void apply_recipient(struct queue *queue, struct message *message, const struct result_entry *entry)
 {
     uint32_t index = (uint32_t)entry->recipient;
     struct recipient *recipient = &message->recipients[index];
 
-    recipient->attempts = entry->attempts < RECIPIENT_ATTEMPTS_MAX ? (uint8_t)entry->attempts : RECIPIENT_ATTEMPTS_MAX;
-    reason_release(&queue->reasons, &recipient->reason);
-    recipient->reason = reason_take(&queue->reasons, entry->status, entry->remote, entry->text);
+    switch (entry->state) {
+    case RESULT_WAITING:
+        recipient->attempts = entry->number < RECIPIENT_ATTEMPTS_MAX ? (uint8_t)entry->number : RECIPIENT_ATTEMPTS_MAX;
+        set_reason(queue, recipient, entry);
+        remember(message, index, (struct recovered_recipient){.what = RECOVERED_WAITING, .at_ms = entry->at_ms});
+        break;
+    case RESULT_FAILED:
+        set_reason(queue, recipient, entry);
+        remember(message, index, (struct recovered_recipient){RECOVERED_FAILED, QUEUE_REPORT_FAILED, entry->at_ms});
+        break;
+    case RESULT_UNTOLD:
+        set_reason(queue, recipient, entry);
+        remember(message, index,
+                 (struct recovered_recipient){RECOVERED_UNTOLD, queue_report_kind_of((enum queue_success)entry->number),
+                                              entry->at_ms});
+        break;
+    case RESULT_DELIVERED:
+        recipient_set_state(queue, message, index, RECIPIENT_DELIVERED);
+        break;
+    case RESULT_REPORTED:
+        recipient_set_state(queue, message, index, RECIPIENT_REPORTED);
+        break;
+    case RESULT_DELETED:
+        recipient_set_state(queue, message, index, RECIPIENT_DELETED);
+        break;
+    case RESULT_DELAY_TOLD:
+    case RESULT_HELD:
+    case RESULT_RELEASED:
+        break;
+    }
     recipient_set_tried(message, index);
-    if (!message->recovery)
-        message->recovery = mem_alloc_array(message->recipient_count, sizeof(message->recovery->next_at_ms[0]));
-    message->recovery->next_at_ms[index] = entry->next_at_ms;
+}
+
+static void release(struct queue *queue, struct message *message)
+{
+    if (message->hold)
+        counter_subtract(&queue->counters.messages_held, 1);
+    reason_release_number(&queue->reasons, &message->hold);
+    message->was_held = true;
 }
 
 static void apply(struct queue *queue, struct message *message, const struct result_entry *entry)
 {
-    uint32_t index = (uint32_t)entry->recipient;
-
-    if (message->recipients[index].state != RECIPIENT_WAITING)
-        return;
-    if (entry->state == RESULT_WAITING) {
-        apply_waiting(queue, message, entry);
-        return;
+    switch (entry->state) {
+    case RESULT_HELD:
+        hold_set(queue, message, entry->text, entry->at_ms, entry->number != 0);
+        break;
+    case RESULT_RELEASED:
+        release(queue, message);
+        break;
+    case RESULT_DELAY_TOLD:
+        message->recipients[entry->recipient].is_delay_told = true;
+        break;
+    case RESULT_DELIVERED:
+    case RESULT_WAITING:
+    case RESULT_REPORTED:
+    case RESULT_DELETED:
+    case RESULT_FAILED:
+    case RESULT_UNTOLD:
+        if (message->recipients[entry->recipient].state == RECIPIENT_WAITING)
+            apply_recipient(queue, message, entry);
+        break;
     }
-    recipient_set_tried(message, index);
-    recipient_set_state(queue, message, index,
-                        entry->state == RESULT_DELIVERED ? RECIPIENT_DELIVERED : RECIPIENT_REPORTED);
 }
 
 void queue_recover_result(struct queue *queue, spool_id id, struct str payload)
@@ -74,7 +134,7 @@ void queue_recover_result(struct queue *queue, spool_id id, struct str payload)
     struct str rest;
     int found;
 
-    if (!message || payload.length == 0)
+    if (!message || payload.length == 0 || !message->is_unstarted)
         return;
     /* What can't be read is as if it had not happened: a recipient too many is tried, never one too few. */
     found = result_open(payload, &rest) ? result_next(&rest, &entry) : -1;
@@ -127,53 +187,158 @@ static void start_now(struct start *start, uint32_t recipient)
     if (start->first_now == RECIPIENT_NONE)
         start->first_now = recipient;
     else
-        recipients[start->last_now].next = recipient;
+        recipients[start->last_now].next = (uint16_t)recipient;
     start->last_now = recipient;
 }
 
-static void start_message(struct queue *queue, struct message *message, int64_t now_at_ms)
+/* What is settled but for its report. */
+static void start_reporting(struct queue *queue, struct message *message, uint32_t index,
+                            const struct recovered_recipient *recovered)
+{
+    struct recipient *recipient = &message->recipients[index];
+    struct reason *reason = reason_at(&queue->reasons, recipient->reason);
+    const struct failure failure = {reason_retain(reason), recovered->at_ms, (uint16_t)index, (uint8_t)recovered->kind,
+                                    false};
+
+    if (recovered->what == RECOVERED_FAILED)
+        recipient->doom = DOOM_BOUNCE;
+    recipient_set_state(queue, message, index,
+                        recovered->what == RECOVERED_FAILED ? RECIPIENT_FAILED : RECIPIENT_UNTOLD);
+    reporting_add(queue, message, &failure);
+}
+
+static void start_recipient(struct start *start, uint32_t index, const struct recovered_recipient *recovered,
+                            int64_t now_at_ms)
+{
+    if (recovered && recovered->what != RECOVERED_WAITING)
+        start_reporting(start->queue, start->message, index, recovered);
+    else if (start->message->hold)
+        return;
+    else if (recovered && recovered->at_ms > now_at_ms)
+        start_waiting(start, index, bounded_next_at_ms(start->queue, recovered->at_ms, now_at_ms));
+    else
+        start_now(start, index);
+}
+
+void recovery_start_message(struct queue *queue, struct message *message)
 {
     struct recovery *recovery = message->recovery;
     struct start start = {.queue = queue, .message = message, .first_now = RECIPIENT_NONE};
+    int64_t now_at_ms = clock_real_ms();
 
+    if (!message->is_unstarted)
+        return;
+    message->is_unstarted = false;
     message->recovery = NULL;
     for (uint32_t i = 0; i < message->recipient_count; i++) {
-        int64_t next_at_ms = recovery ? recovery->next_at_ms[i] : 0;
-
-        if (message->recipients[i].state != RECIPIENT_WAITING)
-            continue;
-        if (next_at_ms > now_at_ms)
-            start_waiting(&start, i, bounded_next_at_ms(queue, next_at_ms, now_at_ms));
-        else
-            start_now(&start, i);
+        if (message->recipients[i].state == RECIPIENT_WAITING)
+            start_recipient(&start, i, recovery ? &recovery->recipients[i] : NULL, now_at_ms);
     }
     free(recovery);
-    if (message->unsettled == 0)
+    if (message->unsettled == 0) {
         queue_end_message(queue, message, true);
-    else if (start.first_now != RECIPIENT_NONE)
-        route_recipients(queue, message, start.first_now);
+        return;
+    }
+    reporting_consider(queue, message);
+    if (start.first_now != RECIPIENT_NONE)
+        route_waiting(queue, message, start.first_now);
 }
 
 void recovery_release(struct queue *queue)
 {
-    for (size_t i = queue->recovered_next; i < queue->recovered_count; i++)
-        mem_free(&queue->recovered[i]->recovery);
     mem_free(&queue->recovered);
     queue->recovered_count = queue->recovered_capacity = queue->recovered_next = 0;
+}
+
+void recovery_forget(struct message *message)
+{
+    if (message->is_unstarted)
+        mem_free(&message->recovery);
+}
+
+/* ---- suspects ---- */
+
+static void quarantine(struct queue *queue, struct message *message)
+{
+    struct envelope envelope;
+    struct arena arena;
+    bool decoded = message_decode(message, &arena, &envelope);
+
+    hold_message(queue, message, decoded ? &envelope : NULL,
+                 STR("quarantined: it was being handled at two crashes of the daemon"), clock_real_ms(), true);
+    in_hand_forget(queue->in_hand, message->id);
+    arena_release(&arena);
+    recovery_start_message(queue, message);
+}
+
+void recovery_next_suspect(struct queue *queue)
+{
+    queue->suspect_at_ms = loop_now_ms();
+    queue_touch(queue);
+}
+
+void recovery_suspects_due(struct queue *queue)
+{
+    spool_id id;
+
+    queue->suspect_at_ms = SCHEDULE_NEVER;
+    while (in_hand_next_suspect(queue->in_hand, &queue->suspect_next, &id)) {
+        struct message *message = message_table_find(&queue->messages, id);
+
+        if (!message) {
+            in_hand_forget(queue->in_hand, id);
+        } else if (message->is_suspect && message->is_unstarted) {
+            queue->suspect_at_ms = loop_now_ms() + QUEUE_SUSPECT_MS;
+            recovery_start_message(queue, message);
+            return;
+        }
+    }
+}
+
+/* ---- slices ---- */
+
+static void start(struct queue *queue, spool_id id)
+{
+    struct message *message = message_table_find(&queue->messages, id);
+
+    if (!message || !message->is_unstarted)
+        return;
+    switch (in_hand_verdict(queue->in_hand, id)) {
+    case IN_HAND_INNOCENT:
+        recovery_start_message(queue, message);
+        break;
+    case IN_HAND_SUSPECT:
+        message->is_suspect = true;
+        break;
+    case IN_HAND_GUILTY:
+        quarantine(queue, message);
+        break;
+    }
 }
 
 static void on_recovery(struct loop_task *task)
 {
     struct queue *queue = LIST_ENTRY(task, struct queue, recovery_task);
-    int64_t now_at_ms = clock_real_ms();
 
     queue_touch(queue);
     for (int i = 0; i < QUEUE_SLICE_ITEMS && queue->recovered_next < queue->recovered_count && !queue->stopping; i++)
-        start_message(queue, queue->recovered[queue->recovered_next++], now_at_ms);
-    if (queue->recovered_next < queue->recovered_count && !queue->stopping)
-        loop_post(queue->owner, &queue->recovery_task);
-    else
+        start(queue, queue->recovered[queue->recovered_next++]);
+    if (queue->recovered_next == queue->recovered_count || queue->stopping) {
         recovery_release(queue);
+        recovery_next_suspect(queue);
+    } else if (envelopes_are_busy(queue)) {
+        queue->recovery_waits = true;
+    } else {
+        loop_post(queue->owner, &queue->recovery_task);
+    }
+}
+
+void recovery_go_on(struct queue *queue)
+{
+    if (!queue->recovery_waits)
+        return;
+    queue->recovery_waits = false;
+    loop_post(queue->owner, &queue->recovery_task);
 }
 
 void queue_recovery_done(struct queue *queue)

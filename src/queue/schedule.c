@@ -100,6 +100,12 @@ struct schedule_entry *schedule_take_due(struct schedule *schedule, uint64_t now
     return first;
 }
 
+void schedule_moved(struct schedule *schedule, struct schedule_entry *entry)
+{
+    assert(entry->position > 0 && entry->position <= schedule->count);
+    schedule->entries[entry->position - 1] = entry;
+}
+
 uint64_t schedule_first_ms(const struct schedule *schedule)
 {
     return schedule->count ? schedule->entries[0]->at_ms : SCHEDULE_NEVER;
@@ -122,9 +128,17 @@ uint64_t schedule_retry_ms(const struct queue_settings *settings, unsigned attem
     return schedule_vary_ms(settings->retry_ms[step], chance);
 }
 
+static int64_t add_ms(int64_t at_ms, uint64_t wait_ms)
+{
+    return wait_ms > (uint64_t)(INT64_MAX - at_ms) ? INT64_MAX : at_ms + (int64_t)wait_ms;
+}
+
+int64_t schedule_delay_at_ms(const struct queue_settings *settings, int64_t arrived_at_ms)
+{
+    return settings->delay_notice_ms == 0 ? INT64_MAX : add_ms(arrived_at_ms, settings->delay_notice_ms);
+}
+
 int64_t schedule_expiry_at_ms(const struct queue_settings *settings, int64_t arrived_at_ms)
 {
-    if (settings->expire_ms > (uint64_t)(INT64_MAX - arrived_at_ms))
-        return INT64_MAX;
-    return arrived_at_ms + (int64_t)settings->expire_ms;
+    return add_ms(arrived_at_ms, settings->expire_ms);
 }

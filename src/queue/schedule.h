@@ -36,6 +36,8 @@ void schedule_put(struct schedule *schedule, struct schedule_entry *entry, uint6
 void schedule_remove(struct schedule *schedule, struct schedule_entry *entry);
 /* The earliest that is due, removed; or NULL. */
 struct schedule_entry *schedule_take_due(struct schedule *schedule, uint64_t now_ms);
+/* The entry is now at another address. */
+void schedule_moved(struct schedule *schedule, struct schedule_entry *entry);
 /* SCHEDULE_NEVER if empty. */
 uint64_t schedule_first_ms(const struct schedule *schedule);
 
@@ -48,6 +50,8 @@ static inline bool schedule_is_put(const struct schedule_entry *entry)
 uint64_t schedule_vary_ms(uint64_t interval_ms, uint64_t chance);
 /* The time to wait after the `attempts`-th attempt (from 1). */
 uint64_t schedule_retry_ms(const struct queue_settings *settings, unsigned attempts, uint64_t chance);
+/* When its sender is told that it is late; INT64_MAX: never. */
+int64_t schedule_delay_at_ms(const struct queue_settings *settings, int64_t arrived_at_ms);
 /* When a message is given up; INT64_MAX where that would overflow. */
 int64_t schedule_expiry_at_ms(const struct queue_settings *settings, int64_t arrived_at_ms);
 

@@ -173,15 +173,6 @@ static void hand_over(struct queue *queue, struct destination *destination, stru
     answer(worker);
 }
 
-static void forget_destination(struct queue *queue, struct destination *destination)
-{
-    schedule_remove(&queue->looks, &destination->entry);
-    list_remove(&destination->dirty_link);
-    hash_table_remove(&queue->destinations, str_make(destination->name, destination->name_length));
-    counter_subtract(&queue->counters.destinations, 1);
-    destination_free(destination, &queue->reasons);
-}
-
 /* One that backs off is remembered for as long as that, so that new mail for it doesn't start afresh. */
 static bool is_done_for(const struct queue *queue, const struct destination *destination)
 {
@@ -204,7 +195,7 @@ void destination_dispatch(struct queue *queue, struct destination *destination)
             start_worker(queue, destination);
     }
     if (is_done_for(queue, destination)) {
-        forget_destination(queue, destination);
+        destinations_forget(queue, destination);
         return;
     }
     look_at_ms = destination_next_look_ms(destination);
@@ -254,12 +245,29 @@ static void on_connection(struct loop_task *task)
 
 /* ---- items on their way back ---- */
 
-static void detach_item(struct queue_item *item)
+void item_detach(struct queue *queue, struct queue_item *item)
 {
-    struct destination *destination = item->destination;
+    schedule_remove(&queue->retries, &item->entry);
+    if (!list_is_linked(&item->link))
+        return;
+    destination_remove(item->destination, item);
+    queue_mark_dirty(queue, item->destination);
+}
 
-    destination->taken_count--;
-    queue_mark_dirty(item->taken->queue, destination);
+/* From the fiber's hands: whatever it was, it has been handled without harm. */
+static void take_back(struct taken_item *taken)
+{
+    struct queue *queue = taken->queue;
+    struct queue_item *item = taken->item;
+    struct message *message = item->message;
+
+    item->destination->taken_count--;
+    queue_mark_dirty(queue, item->destination);
+    in_hand_leave(queue->in_hand, taken->in_hand);
+    if (message->is_suspect) {
+        message->is_suspect = false;
+        recovery_next_suspect(queue);
+    }
 }
 
 static void on_settle(struct loop_task *task)
@@ -269,7 +277,7 @@ static void on_settle(struct loop_task *task)
     struct message *message = item->message;
     struct outcomes outcomes;
 
-    detach_item(item);
+    take_back(taken);
     item_free(item);
     outcomes_begin(&outcomes, taken->queue, message, &taken->envelope);
     for (size_t i = 0; i < taken->recipient_count; i++)
@@ -278,18 +286,52 @@ static void on_settle(struct loop_task *task)
     taken_item_free(taken);
 }
 
+static bool is_doomed(const struct message *message, uint32_t recipient)
+{
+    return message->recipients[recipient].doom != DOOM_NONE;
+}
+
+/* What the postmaster has ordered for some of the item's recipients meanwhile comes true now; the others stay its chain. */
+static void settle_doomed(struct outcomes *outcomes, struct queue_item *item)
+{
+    const struct queue_outcome untried = {.kind = QUEUE_DEFERRED};
+    struct message *message = outcomes->message;
+    uint32_t first_recipient = item->first_recipient, last = RECIPIENT_NONE;
+
+    item->first_recipient = RECIPIENT_NONE;
+    item->recipient_count = 0;
+    for (uint32_t recipient = first_recipient, next; recipient != RECIPIENT_NONE; recipient = next) {
+        next = message->recipients[recipient].next;
+        if (is_doomed(message, recipient))
+            outcomes_add(outcomes, recipient, &untried);
+        else
+            item_add_recipient(item, &last, recipient);
+    }
+}
+
 static void make_ready_again(struct loop_task *task,
                              void (*push)(struct destination *destination, struct queue_item *item))
 {
     struct taken_item *taken = LIST_ENTRY(task, struct taken_item, task);
     struct queue_item *item = taken->item;
     struct queue *queue = taken->queue;
+    struct message *message = item->message;
+    struct outcomes outcomes;
 
-    detach_item(item);
-    set_item_state(queue, item, RECIPIENT_READY);
-    push(item->destination, item);
+    take_back(taken);
+    outcomes_begin(&outcomes, queue, message, &taken->envelope);
+    if (taken->envelope.recipients)
+        settle_doomed(&outcomes, item);
+    set_item_state(queue, item, message->hold || taken->is_unread ? RECIPIENT_WAITING : RECIPIENT_READY);
+    item->sender = NULL; /* instead of `taken` */
+    if (item->recipient_count == 0 || message->hold)
+        item_free(item);
+    else if (taken->is_unread)
+        queue_schedule_item(queue, item, outcomes.now_at_ms + queue->delays.read_retry_ms);
+    else
+        push(item->destination, item);
+    outcomes_end(&outcomes);
     taken_item_free(taken);
-    reporting_consider(queue, item->message);
 }
 
 static void on_give_back(struct loop_task *task)
@@ -337,6 +379,54 @@ static void withdraw(struct queue_worker *worker)
         fiber_cancel(worker->fiber);
 }
 
+/* Opens the items; those that can't be read go back. Returns how many are left. */
+static size_t open_items(struct queue *queue, struct queue_item **items, const struct envelope_read *reads,
+                         size_t count, bool are_read)
+{
+    size_t opened = 0, read = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        struct queue_item *item = items[i];
+        bool is_in_memory = message_has_envelope(item->message);
+        struct str data = {0};
+
+        if (!is_in_memory && reads) {
+            data = str_make(reads[read].data, reads[read].length);
+            read++;
+        }
+        item_open(item, queue, data);
+        if (item->taken->envelope.recipients) {
+            item->taken->in_hand = in_hand_enter(queue->in_hand, item->message->id);
+            items[opened++] = item;
+            continue;
+        }
+        item->taken->is_unread = are_read;
+        queue_give_back(item);
+    }
+    return opened;
+}
+
+/* From a fiber: first reads the envelopes that are on the disk alone. */
+static size_t receive_items(struct queue *queue, struct queue_item **items, size_t count)
+{
+    struct envelope_read *reads = NULL;
+    size_t wanted = 0;
+    bool are_read = false;
+
+    for (size_t i = 0; i < count; i++) {
+        if (message_has_envelope(items[i]->message))
+            continue;
+        if (!reads)
+            reads = mem_alloc_array(count, sizeof(*reads));
+        reads[wanted++].id = items[i]->message->id;
+    }
+    if (wanted > 0)
+        are_read = envelopes_read(queue, reads, wanted, loop_now_ms() + QUEUE_READ_MS) == WAIT_READY;
+    count = open_items(queue, items, reads, count, are_read);
+    free(reads);
+    return count;
+}
+
 size_t queue_take(struct queue_worker *worker, struct queue_item **items, size_t count_max, uint64_t deadline_ms)
 {
     size_t count = 0;
@@ -355,11 +445,9 @@ size_t queue_take(struct queue_worker *worker, struct queue_item **items, size_t
             break;
         }
     }
-    while ((link = list_take_first(&worker->handed))) {
-        items[count] = LIST_ENTRY(link, struct queue_item, link);
-        item_open(items[count++], worker->queue);
-    }
-    return count;
+    while ((link = list_take_first(&worker->handed)))
+        items[count++] = LIST_ENTRY(link, struct queue_item, link);
+    return receive_items(worker->queue, items, count);
 }
 
 static void post_connection(struct queue_worker *worker, const struct queue_outcome *outcome)
@@ -421,7 +509,7 @@ const struct envelope *queue_item_envelope(const struct queue_item *item)
 
 uint64_t queue_item_body_bytes(const struct queue_item *item)
 {
-    return item->message->body_bytes;
+    return message_body_bytes(item->message);
 }
 
 size_t queue_item_recipient_count(const struct queue_item *item)

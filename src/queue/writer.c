@@ -15,11 +15,15 @@
 #define WRITE_RESULTS_MAX 64
 /* Kept for the next ones: about as many as are in flight on a busy machine. */
 #define WRITES_FREE_MAX 64
+/* Of one write: more at a time have to wait for the next. */
+#define WAITERS_MAX 4
 
 struct result_write {
     struct spool_write write;
     struct queue *queue;
     struct result_write *next; /* completed, or free */
+    struct writer_waiter *waiters[WAITERS_MAX];
+    unsigned waiter_count;
     struct buf payloads;
     size_t starts[WRITE_RESULTS_MAX]; /* of each payload in `payloads`, which moves while it grows */
     struct spool_result results[WRITE_RESULTS_MAX];
@@ -127,6 +131,26 @@ void writer_flush(struct queue *queue)
         flush_shard(queue, shard);
 }
 
+/* The last one to have been added is nearly always the one that is there. */
+static bool has_waiter(const struct result_write *write, const struct writer_waiter *waiter)
+{
+    return write->waiter_count > 0 && write->waiters[write->waiter_count - 1] == waiter;
+}
+
+static bool takes_record(const struct writer *writer, const struct result_write *write, struct str record)
+{
+    return write->payloads.length + record.length <= SPOOL_RESULTS_BYTES_MAX &&
+           (!writer->watching || write->waiter_count < WAITERS_MAX || has_waiter(write, writer->watching));
+}
+
+static void add_waiter(const struct writer *writer, struct result_write *write)
+{
+    if (!writer->watching || has_waiter(write, writer->watching))
+        return;
+    write->waiters[write->waiter_count++] = writer->watching;
+    writer->watching->pending++;
+}
+
 static void add(struct queue *queue, spool_id id, struct str record, bool dead)
 {
     struct writer *writer = &queue->writer;
@@ -135,7 +159,7 @@ static void add(struct queue *queue, spool_id id, struct str record, bool dead)
     size_t i;
 
     assert(record.length <= SPOOL_RESULT_BYTES_MAX);
-    if (write && write->payloads.length + record.length > SPOOL_RESULTS_BYTES_MAX) {
+    if (write && !takes_record(writer, write, record)) {
         flush_shard(queue, shard);
         write = NULL;
     }
@@ -145,6 +169,7 @@ static void add(struct queue *queue, spool_id id, struct str record, bool dead)
         writer->open[shard] = write;
         writer->open_count++;
     }
+    add_waiter(writer, write);
     i = write->write.result_count++;
     write->results[i] = (struct spool_result){.id = id, .dead = dead};
     write->starts[i] = write->payloads.length;
@@ -162,6 +187,36 @@ void writer_add_record(struct queue *queue, spool_id id, struct str record)
 void writer_add_end(struct queue *queue, spool_id id)
 {
     add(queue, id, STR(""), true);
+}
+
+/* ---- who waits for it ---- */
+
+static void release_waiter(struct writer_waiter *waiter)
+{
+    if (--waiter->pending == 0)
+        waiter->done(waiter);
+}
+
+void writer_watch(struct queue *queue, struct writer_waiter *waiter)
+{
+    struct writer_waiter *before = queue->writer.watching;
+
+    queue->writer.watching = waiter;
+    if (waiter)
+        waiter->pending = 1;
+    if (before)
+        release_waiter(before);
+}
+
+static void tell_waiters(struct result_write *write)
+{
+    bool failed = write->write.status != SPOOL_DONE;
+
+    for (unsigned i = 0; i < write->waiter_count; i++) {
+        write->waiters[i]->failed |= failed;
+        release_waiter(write->waiters[i]);
+    }
+    write->waiter_count = 0;
 }
 
 /* ---- and back ---- */
@@ -228,6 +283,7 @@ static void on_completed(struct loop_task *task)
         queue->writer.in_flight--;
         if (write->write.status != SPOOL_DONE)
             write_failed(queue, write);
+        tell_waiters(write);
         recycle(queue, write);
         write = next;
     }
@@ -241,11 +297,12 @@ static void add_snapshot(struct queue *queue, struct message *message)
 
     message->snapshot_wanted = false;
     buf_init(&record, SPOOL_RESULT_BYTES_MAX);
+    record_append_hold(&record, queue, message);
     for (uint32_t i = 0; i < message->recipient_count; i++) {
         uint64_t wait_ms = schedule_retry_ms(&queue->settings, message->recipients[i].attempts, random_u64());
 
-        record_append_recipient(&record, message, i, clock_real_ms() + (int64_t)wait_ms);
-        if (record.length > SPOOL_RESULT_BYTES_MAX - RESULT_ENTRY_BYTES_MAX || i + 1 == message->recipient_count) {
+        record_append_recipient(&record, queue, message, i, clock_real_ms() + (int64_t)wait_ms);
+        if (record.length > SPOOL_RESULT_BYTES_MAX - 2 * RESULT_ENTRY_BYTES_MAX || i + 1 == message->recipient_count) {
             if (record.length > 0)
                 writer_add_record(queue, message->id, buf_str(&record));
             buf_clear(&record);

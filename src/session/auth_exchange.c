@@ -100,6 +100,13 @@ static enum sasl_answer find_scram_keys(void *context, struct str user, struct s
 }
 
 /* Services have principals too ("host/mx.contoso.test"), and are nobody here; nor is a name with an escaped character. */
+static bool is_default_domain(const struct auth_exchange *exchange, struct str realm)
+{
+    const struct policy_domain *domain = policy_default_domain(exchange->config->policy);
+
+    return domain && str_equal_nocase(domain->name, realm);
+}
+
 static enum sasl_answer map_principal(void *context, struct str principal, struct buf *user)
 {
     struct auth_exchange *exchange = context;
@@ -110,6 +117,8 @@ static enum sasl_answer map_principal(void *context, struct str principal, struc
         return SASL_NO;
     if (realm.length > 0 && str_equal(str_skip(principal, at + 1), realm))
         principal = str_take(principal, at);
+    else if (realm.length > 0 && is_default_domain(exchange, str_skip(principal, at + 1)))
+        return SASL_NO; /* a stranger of another realm would be taken for USER@default-domain */
     buf_clear(user);
     if (!sasl_prepare(principal, SASL_USER_BYTES_MAX, user) || !may_try(exchange, buf_str(user)))
         return SASL_NO;

@@ -12,9 +12,11 @@
 #include "loop/worker.h"
 #include "mail/header.h"
 #include "queue/queue.h"
+#include "session/events.h"
 #include "spool/spool.h"
 
 struct draft;
+struct command_log_sink;
 
 /* A disk that does not answer for so long gets its message answered 451. The message may still become durable afterwards, and is then delivered: the
  * client's next attempt is a duplicate. */
@@ -24,6 +26,9 @@ struct draft_store {
     struct spool *spool;
     struct queue *queue;
     struct worker_pool *disk_pool;
+    /* What sessions tell beside; each may be NULL. */
+    const struct mail_event_sink *events;
+    const struct command_log_sink *command_log;
 };
 
 enum draft_status {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * runtime: a configuration and what is made of it: the TLS contexts of its servers, the directory, and what may be
+ * runtime: a configuration and what is made of it: the TLS contexts of its servers and connectors, the directory, and what may be
  * authenticated with. What a session begins with it keeps; a reload makes another one,
  * in which the directory goes on if its settings are the same.
  *
@@ -23,7 +23,8 @@ struct runtime {
     struct directory *directory; /* NULL before runtime_open_directory, as is `auth` */
     struct auth_setup *auth;
     /* the module's: */
-    struct tls_context **tls; /* of each server; NULL: none */
+    struct tls_context **tls;         /* of each server; NULL: none */
+    struct tls_context **outward_tls; /* of each connector, and behind them of the default one; NULL: none */
     struct worker_pool *reaper;
     atomic_uint references;
 };
@@ -40,5 +41,8 @@ void runtime_release(struct runtime **runtime);
 
 /* NULL: this server has no TLS. */
 struct tls_context *runtime_server_tls(const struct runtime *runtime, const struct config_server *server);
+
+/* One of the configuration's connectors, or its default one. NULL: tls: none. */
+struct tls_context *runtime_connector_tls(const struct runtime *runtime, const struct config_connector *connector);
 
 #endif

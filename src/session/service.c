@@ -71,11 +71,12 @@ struct visit {
 };
 
 struct service {
-    pthread_mutex_t mutex; /* runtime, visit_count */
+    pthread_mutex_t mutex; /* runtime, and all counts of visits */
     pthread_cond_t empty;
     struct runtime *runtime;
     struct brakes *brakes;
     size_t visit_count;
+    uint64_t accepted_count, turned_away_count;
     const struct draft_store *store;
     struct dns *dns;
     bool is_open;
@@ -210,6 +211,7 @@ static bool visit_start(const struct arrival *arrival)
     list_append(&visit->home->visits, &visit->link);
     pthread_mutex_lock(&service->mutex);
     service->visit_count++;
+    service->accepted_count++;
     pthread_mutex_unlock(&service->mutex);
     return true;
 }
@@ -226,7 +228,10 @@ static void on_accepted(void *context, int fd, const struct net_address *peer)
     pthread_mutex_unlock(&service->mutex);
     arrival.server = config_find_server(arrival.runtime->config, str_from_cstr(arrival.state->name));
     if (arrival.server && visit_start(&arrival))
-        return;         /* the session has the descriptor and the reference */
+        return; /* the session has the descriptor and the reference */
+    pthread_mutex_lock(&service->mutex);
+    service->turned_away_count++;
+    pthread_mutex_unlock(&service->mutex);
     if (arrival.server) /* else a reload has just removed it */
         turn_away(fd, arrival.runtime->config, arrival.server, peer);
     close(fd);
@@ -393,6 +398,15 @@ const struct config *service_config(struct service *service)
     config = config_retain(service->runtime->config);
     pthread_mutex_unlock(&service->mutex);
     return config;
+}
+
+void service_get_statistics(struct service *service, struct service_statistics *statistics)
+{
+    pthread_mutex_lock(&service->mutex);
+    *statistics = (struct service_statistics){.sessions = service->visit_count,
+                                              .accepted = service->accepted_count,
+                                              .turned_away = service->turned_away_count};
+    pthread_mutex_unlock(&service->mutex);
 }
 
 /* The runtime, and with it whose connections each address takes. */

@@ -34,6 +34,14 @@ void service_append_addresses(const struct service *service, struct buf *out);
 struct runtime *service_runtime(struct service *service);
 const struct config *service_config(struct service *service);
 
+struct service_statistics {
+    uint64_t sessions;    /* now, as far as a PROXY header is read included */
+    uint64_t accepted;    /* since the start */
+    uint64_t turned_away; /* too many connections */
+};
+/* Any thread. */
+void service_get_statistics(struct service *service, struct service_statistics *statistics);
+
 /* Closes the listeners; sessions end when their transaction is over. Once. */
 void service_stop(struct service *service);
 /* Waits until no session is left, at most so long; then ends those that are left, and waits for that too. */

@@ -18,6 +18,7 @@ void session_log_refusal(const struct session *session, const struct policy_deci
              log_cstr("stage", policy_stage_name(decision->stage)), log_i64("code", decision->code),
              log_str("text", str_make(decision->text, decision->text_length)),
              log_cstr("rule", decision->rule ? decision->rule->path : ""));
+    session_tell_refused(session, decision);
 }
 
 /* A decision taken without the name stands, whatever the name turns out to be, unless it defers; but a local sender is refused where
@@ -104,6 +105,7 @@ static const struct smtp_server_hooks session_hooks = {
     .auth_begin = session_on_auth_begin,
     .auth_continue = session_on_auth_continue,
     .auth_abort = session_on_auth_abort,
+    .etrn = session_on_etrn,
 };
 
 static void fill_settings(struct session *session)
@@ -125,6 +127,7 @@ static void fill_settings(struct session *session)
         .unknown_recipients_max = server->limits.unknown_recipients_max,
         .tls = runtime_server_tls(session->runtime, server),
         .tls_is_implicit = server->tls.mode == CONFIG_TLS_IMPLICIT,
+        .etrn = session_may_etrn(session),
     };
 }
 
@@ -147,6 +150,9 @@ struct session *session_create(const struct session_options *options)
     client_name_begin(&session->name, options->dns, session->config, session->server, &options->client,
                       &session->facts);
     fill_settings(session);
+    session->hooks = session_hooks;
+    if (session->config->session_log.format != CONFIG_SESSION_LOG_NONE && session->store && session->store->command_log)
+        session->hooks.log_command = session_on_log_command;
     return session;
 }
 
@@ -155,7 +161,7 @@ void session_run(struct session *session)
     const struct smtp_server_options options = {
         .conn = session->conn,
         .settings = &session->settings,
-        .hooks = &session_hooks,
+        .hooks = &session->hooks,
         .context = session,
     };
 

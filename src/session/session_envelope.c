@@ -59,12 +59,12 @@ void session_on_mail(void *context, const struct command_mail *mail, struct smtp
         session->facts.sender_match =
             session_owns_address(session, &mail->sender) ? POLICY_ANSWER_YES : POLICY_ANSWER_NO;
     session_decide(session, POLICY_STAGE_MAIL, &decision);
-    session->facts.sender = NULL;
     session_reply_from_decision(reply, &decision);
-    if (decision.verdict != POLICY_ACCEPT) {
+    if (decision.verdict != POLICY_ACCEPT)
         session_log_refusal(session, &decision);
+    session->facts.sender = NULL;
+    if (decision.verdict != POLICY_ACCEPT)
         return;
-    }
     if (mail->has_size && spool_is_full(session->store->spool, mail->size)) {
         session_out_of_storage(reply);
         return;
@@ -112,7 +112,6 @@ void session_on_rcpt(void *context, const struct command_rcpt *rcpt, struct smtp
     session->facts.recipient = &rcpt->recipient;
     session->facts.recipient_known = session_ask_recipient(session);
     session_decide(session, POLICY_STAGE_RCPT, &decision);
-    session->facts.recipient = NULL;
     session_reply_from_decision(reply, &decision);
     if (decision.verdict != POLICY_ACCEPT) {
         reply->is_unknown_recipient = decision.verdict == POLICY_REJECT && strcmp(decision.enhanced, "5.1.1") == 0;
@@ -120,6 +119,7 @@ void session_on_rcpt(void *context, const struct command_rcpt *rcpt, struct smtp
     } else if (!add_recipient(session->transaction, rcpt, &decision)) {
         smtp_reply_set(reply, 452, "4.5.3", "Too many recipients");
     }
+    session->facts.recipient = NULL;
 }
 
 void session_on_verify(void *context, const struct address *address, struct smtp_reply *reply)

@@ -134,11 +134,17 @@ static bool check_from(const struct session *session, const struct header_scan *
 
     while (!culprit.data && rest.length > 0) {
         struct str field = str_split(&rest, '\n');
+        struct str whole = str_trim(field);
+        bool is_empty = true;
 
         while (!culprit.data && mailboxes_next(&field, &mailbox)) {
+            is_empty = false;
             if (!mailbox.is_valid || !session_owns_address(session, &mailbox.address))
                 culprit = mailbox.is_valid ? address_text(&mailbox.address) : mailbox.text;
         }
+        /* A group's name or a comment alone is shown as the sender, and may look like anybody. */
+        if (is_empty && whole.length > 0)
+            culprit = whole;
     }
     if (!culprit.data)
         return true;
@@ -166,10 +172,12 @@ void session_on_message_end(void *context, struct smtp_reply *reply)
 
     if (scan->received_count > session->server->limits.received_hops_max) {
         smtp_reply_set(reply, 554, "5.4.6", "Hop count exceeded - possible mail loop");
+        session_tell_message_refused(session, reply, NULL);
         return;
     }
     if (!check_from(session, scan, reply)) {
         log_from_refusal(session, reply);
+        session_tell_message_refused(session, reply, &session->server->policy->sender_match_rule);
         return;
     }
     complete_envelope(session, scan);
@@ -178,6 +186,7 @@ void session_on_message_end(void *context, struct smtp_reply *reply)
         smtp_reply_set(reply, 250, "2.6.0", "<%.*s> Queued mail for delivery (%.*s)",
                        STR_ARG(transaction->envelope.message_id), STR_ARG(message_id_format(transaction->id, id_text)));
         log_received(session);
+        session_tell_received(session);
         break;
     case DRAFT_FULL:
         session_out_of_storage(reply);

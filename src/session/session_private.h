@@ -12,6 +12,7 @@
 #include "loop/loop.h"
 #include "session/auth.h"
 #include "session/client_name.h"
+#include "session/command_log.h"
 #include "session/session.h"
 
 /* Between MAIL and the end of the message; an idle session has none. */
@@ -35,6 +36,7 @@ struct session {
     struct smtp_server *smtp;
     struct fiber *fiber;
     struct smtp_server_settings settings;
+    struct smtp_server_hooks hooks;
     struct policy_facts facts;
     struct client_name name;
     struct auth *auth;
@@ -56,6 +58,22 @@ void session_decide(struct session *session, enum policy_stage stage, struct pol
 /* Unknown is no, so that an answer of yes needs no name. */
 bool session_grants_relay(struct session *session);
 void session_out_of_storage(struct smtp_reply *reply);
+
+/* ---- session_events.c: what happened, for the records ---- */
+
+void session_tell_received(const struct session *session);
+/* At MAIL and RCPT the facts say who and to whom. */
+void session_tell_refused(const struct session *session, const struct policy_decision *decision);
+/* A message: its header or its way here won't do. */
+void session_tell_message_refused(const struct session *session, const struct smtp_reply *reply,
+                                  const struct policy_rule *rule);
+void session_on_log_command(void *context, const struct smtp_command_log *entry);
+
+/* ---- session_etrn.c ---- */
+
+/* Whether this client is one of the server's `etrn` list. */
+bool session_may_etrn(const struct session *session);
+void session_on_etrn(void *context, struct str node, struct smtp_reply *reply);
 
 /* ---- session_identity.c ---- */
 

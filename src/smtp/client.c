@@ -24,61 +24,98 @@
 
 /* ---- greeting and goodbye ---- */
 
-/* Sends a command that is a word and perhaps the host name, and reads its reply. */
-static const struct reply *ask(struct smtp_client *client, struct str command, struct str argument,
-                               enum client_expect expect)
+const struct reply *client_ask(struct smtp_client *client, struct str command, struct str argument,
+                               enum client_expect expect, const char *about)
 {
     client->write_deadline_ms = loop_now_ms() + client->command_timeout_ms;
     client_write(client, command);
     client_write(client, argument);
     client_write(client, STR("\r\n"));
-    return client_read_reply(client, expect, "the greeting", client->command_timeout_ms);
+    return client_read_reply(client, expect, about, client->command_timeout_ms);
 }
 
-/* 0, or -1 with the failure filled in; the connection may still stand. */
+int client_hello(struct smtp_client *client, struct str helo_name)
+{
+    struct str command = client->is_lmtp ? STR("LHLO ") : STR("EHLO ");
+    const struct reply *reply = client_ask(client, command, helo_name, CLIENT_EXPECT_EHLO, "the greeting");
+
+    if (reply && reply->code < 400) {
+        client->capabilities = reply->capabilities;
+        return 0;
+    }
+    /* A server that doesn't know EHLO says so with a 5xx, not always the right one (RFC 5321 3.2, 4.1.1.1). */
+    if (reply && reply->code >= 500 && !client->is_lmtp)
+        reply = client_ask(client, STR("HELO "), helo_name, CLIENT_EXPECT_FINAL, "the greeting");
+    if (reply && reply->code < 400)
+        return 0;
+    if (reply)
+        client_result_from_reply(&client->failure, reply);
+    return -1;
+}
+
+/* The banner and our answer: 0, or -1 with the failure filled in; the connection may still stand. */
 static int greet(struct smtp_client *client, struct str helo_name)
 {
     const struct reply *reply =
         client_read_reply(client, CLIENT_EXPECT_FINAL, "the connection", client->command_timeout_ms);
 
     if (reply && reply->code < 400)
-        reply = ask(client, STR("EHLO "), helo_name, CLIENT_EXPECT_EHLO);
-    else
-        goto failed;
-    if (reply && reply->code < 400) {
-        client->capabilities = reply->capabilities;
-        return 0;
-    }
-    /* A server that doesn't know EHLO says so with a 5xx, not always the right one (RFC 5321 3.2, 4.1.1.1). */
-    if (reply && reply->code >= 500)
-        reply = ask(client, STR("HELO "), helo_name, CLIENT_EXPECT_FINAL);
-    if (reply && reply->code < 400)
-        return 0;
-failed:
+        return client_hello(client, helo_name);
     if (reply)
         client_result_from_reply(&client->failure, reply);
     return -1;
 }
 
-int smtp_client_open(struct smtp_client **client, struct conn *conn, const struct smtp_client_options *options,
-                     struct smtp_client_result *result)
+static enum smtp_client_opened begin(struct smtp_client *client, const struct smtp_client_options *options)
+{
+    enum smtp_client_opened opened = SMTP_CLIENT_OPENED;
+
+    if (options->tls && options->tls_at_once)
+        opened = client_handshake(client, options->tls);
+    if (opened == SMTP_CLIENT_OPENED && greet(client, options->helo_name) != 0)
+        opened = SMTP_CLIENT_REFUSED;
+    if (opened == SMTP_CLIENT_OPENED)
+        opened = client_secure(client, options);
+    if (opened == SMTP_CLIENT_OPENED && options->auth && client_authenticate(client, options->auth) != 0)
+        opened = SMTP_CLIENT_REFUSED;
+    return opened;
+}
+
+enum smtp_client_opened smtp_client_open(struct smtp_client **client, struct conn *conn,
+                                         const struct smtp_client_options *options, struct smtp_client_result *result)
 {
     struct smtp_client *created = mem_alloc(sizeof(*created));
+    enum smtp_client_opened opened;
 
     created->conn = conn;
+    created->is_lmtp = options->is_lmtp;
     created->command_timeout_ms =
         options->command_timeout_ms ? options->command_timeout_ms : SMTP_CLIENT_COMMAND_TIMEOUT_MS_DEFAULT;
     created->data_timeout_ms =
         options->data_timeout_ms ? options->data_timeout_ms : SMTP_CLIENT_DATA_TIMEOUT_MS_DEFAULT;
     buf_init(&created->command, CLIENT_COMMAND_BYTES_MAX);
-    if (greet(created, options->helo_name) != 0) {
-        *result = created->failure;
-        *client = NULL;
-        smtp_client_quit(&created);
-        return -1;
-    }
+    opened = begin(created, options);
     *client = created;
-    return 0;
+    if (opened != SMTP_CLIENT_OPENED) {
+        *result = created->failure;
+        smtp_client_quit(client);
+    }
+    return opened;
+}
+
+bool smtp_client_offers_dsn(const struct smtp_client *client)
+{
+    return client->capabilities.dsn;
+}
+
+const struct tls_facts *smtp_client_tls(const struct smtp_client *client)
+{
+    return client->conn ? conn_tls(client->conn) : NULL;
+}
+
+const char *smtp_client_plaintext_reason(const struct smtp_client *client)
+{
+    return client->plaintext_reason;
 }
 
 void smtp_client_quit(struct smtp_client **client)
@@ -272,6 +309,11 @@ static bool exchange_data(struct smtp_client *client, struct smtp_client_transac
             client_refuse_rest_by(transaction, reply);
         return false;
     }
+    /* RFC 2033 4.2: it had to refuse; how many replies there would be to a message for nobody, nobody knows. */
+    if (client->is_lmtp && accepted == 0) {
+        client_end_with(client, CLIENT_END_OUT_OF_STEP, "4.5.0", "The server wants a message for nobody");
+        return false;
+    }
     return true;
 }
 
@@ -286,17 +328,26 @@ struct exchange {
     bool is_following_announced;
 };
 
-/* The reply to the dot, for all who were accepted. */
-static void set_final(struct smtp_client_transaction *transaction, const struct reply *reply)
+/* The reply to the dot, for all who were accepted, or by LMTP for one of them each. */
+static void read_final(struct smtp_client *client, struct smtp_client_transaction *transaction)
 {
+    const struct reply *reply = NULL;
+
     for (size_t i = 0; i < transaction->recipient_count; i++) {
         struct smtp_client_result *result = &transaction->recipients[i].result;
 
         if (!client_result_is_accepted(result))
             continue;
+        if (!reply || client->is_lmtp)
+            reply = client_read_reply(client, CLIENT_EXPECT_FINAL, "the end of the message", client->data_timeout_ms);
+        if (!reply)
+            return;
         client_result_from_reply(result, reply);
         result->delivered = reply->code < 300;
     }
+    /* Nobody was accepted, and the server asked for the message all the same. */
+    if (!reply)
+        client_read_reply(client, CLIENT_EXPECT_FINAL, "the end of the message", client->data_timeout_ms);
 }
 
 /* The connection has ended under a transaction. */
@@ -318,7 +369,7 @@ static bool is_end_neutral(const struct smtp_client *client)
 
 static void chain_following(struct smtp_client *client, struct exchange *exchange)
 {
-    if (!client->capabilities.pipelining || !client->conn)
+    if (!client->capabilities.pipelining || client->is_lmtp || !client->conn)
         return;
     exchange->following = exchange->source->next(exchange->source->context, false);
     if (!exchange->following)
@@ -334,7 +385,6 @@ static void chain_following(struct smtp_client *client, struct exchange *exchang
 static void transfer(struct smtp_client *client, struct exchange *exchange)
 {
     struct smtp_client_transaction *transaction = exchange->transaction;
-    const struct reply *reply;
     bool is_open, wants_message, dot_sent = false;
     size_t accepted;
 
@@ -348,9 +398,7 @@ static void transfer(struct smtp_client *client, struct exchange *exchange)
         dot_sent = client_write_message(client, transaction, accepted);
         if (dot_sent) {
             chain_following(client, exchange);
-            reply = client_read_reply(client, CLIENT_EXPECT_FINAL, "the end of the message", client->data_timeout_ms);
-            if (reply)
-                set_final(transaction, reply);
+            read_final(client, transaction);
         }
     } else if (is_open) {
         client->is_reset_owed = true;

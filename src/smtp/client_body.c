@@ -29,7 +29,9 @@ static void read_early_reply(struct smtp_client *client, struct smtp_client_tran
     if (!reply)
         return;
     if (reply->code >= 400) {
-        client_refuse_rest_by(transaction, reply);
+        /* By LMTP it would be one recipient's. */
+        if (!client->is_lmtp)
+            client_refuse_rest_by(transaction, reply);
         client_end_with(client, CLIENT_END_BODY, "4.5.0", "The server refused a message before its end");
     } else {
         client_end_with(client, CLIENT_END_OUT_OF_STEP, "4.5.0", "The server accepted a message before its end");

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #define END_TEXT_BYTES 200
+/* An address that is longer is passed on without: each of its characters may take eight octets there, of the command's. */
+#define ADDED_ORCPT_OCTETS_MAX 254
 
 /* Copies as much as fits without cutting a UTF-8 character in two. */
 static void copy_text(char *out, size_t size, struct str text)
@@ -66,8 +68,10 @@ void client_result_from_reply(struct smtp_client_result *result, const struct re
 void client_refuse_rest(struct smtp_client_transaction *transaction, const struct smtp_client_result *result)
 {
     for (size_t i = 0; i < transaction->recipient_count; i++) {
-        if (!client_result_is_refusal(&transaction->recipients[i].result))
-            transaction->recipients[i].result = *result;
+        struct smtp_client_result *of_recipient = &transaction->recipients[i].result;
+
+        if (!client_result_is_refusal(of_recipient) && !of_recipient->delivered)
+            *of_recipient = *result;
     }
 }
 
@@ -169,6 +173,18 @@ static void append_notify(struct buf *command, unsigned notify)
     }
 }
 
+/* RFC 3461 5.2.1: a relay may add it, so that a report that comes from beyond an alias tells of the address that its reader knows. */
+static void append_original(struct buf *command, const struct smtp_client_recipient *recipient)
+{
+    size_t before = command->length;
+
+    buf_append_str(command, STR(" ORCPT="));
+    if (recipient->orcpt.length > 0)
+        buf_append_str(command, recipient->orcpt);
+    else if (recipient->address.length > ADDED_ORCPT_OCTETS_MAX || !dsn_orcpt_encode(command, recipient->address))
+        command->length = before;
+}
+
 void client_write_recipient(struct smtp_client *client, const struct smtp_client_recipient *recipient)
 {
     const unsigned notify_all = DSN_NOTIFY_NEVER | DSN_NOTIFY_SUCCESS | DSN_NOTIFY_FAILURE | DSN_NOTIFY_DELAY;
@@ -181,10 +197,8 @@ void client_write_recipient(struct smtp_client *client, const struct smtp_client
     if (client->capabilities.dsn) {
         if (recipient->notify & notify_all)
             append_notify(command, recipient->notify);
-        if (recipient->orcpt.length > 0) {
-            buf_append_str(command, STR(" ORCPT="));
-            buf_append_str(command, recipient->orcpt);
-        }
+        if (recipient->orcpt.length > 0 || (recipient->notify & notify_all & ~DSN_NOTIFY_NEVER))
+            append_original(command, recipient);
     }
     buf_append_str(command, STR("\r\n"));
     write_command(client);
@@ -199,6 +213,20 @@ static void end_out_of_step(struct smtp_client *client, const char *about)
     client_end_with(client, CLIENT_END_OUT_OF_STEP, "4.5.0", text);
 }
 
+static bool is_expected(enum client_expect expect, int code)
+{
+    switch (expect) {
+    case CLIENT_EXPECT_FINAL:
+    case CLIENT_EXPECT_EHLO:
+        return code < 300 || code >= 400;
+    case CLIENT_EXPECT_DATA:
+        return code >= 300;
+    case CLIENT_EXPECT_AUTH:
+        return true;
+    }
+    return false;
+}
+
 const struct reply *client_read_reply(struct smtp_client *client, enum client_expect expect, const char *about,
                                       unsigned timeout_ms)
 {
@@ -207,7 +235,6 @@ const struct reply *client_read_reply(struct smtp_client *client, enum client_ex
         .conn = client->conn, .parser = &client->parser, .deadline_ms = loop_now_ms() + timeout_ms};
     enum conn_status read;
     enum reply_status status;
-    int expected = expect == CLIENT_EXPECT_DATA ? 3 : 2;
 
     if (!client->conn)
         return NULL;
@@ -217,7 +244,7 @@ const struct reply *client_read_reply(struct smtp_client *client, enum client_ex
         end_by_conn(client, read, "waiting for the reply to", about);
         return NULL;
     }
-    if (status != REPLY_COMPLETE || (reply->code < 400 && reply->code / 100 != expected)) {
+    if (status != REPLY_COMPLETE || !is_expected(expect, reply->code)) {
         end_out_of_step(client, about);
         return NULL;
     }

@@ -122,6 +122,8 @@ static void write_line(struct smtp_server *server, int code, char separator, con
     enum conn_status status = conn_write(server->conn, str_make(line, (size_t)length), smtp_server_deadline(server));
 
     assert(length > 0 && (size_t)length < sizeof(line));
+    server->reply_code = code;
+    server->reply_bytes += (uint64_t)length;
     if (status != CONN_OK && server->state != SMTP_CLOSING)
         smtp_server_set_state(server, SMTP_CLOSING);
 }
@@ -196,6 +198,8 @@ static void on_hello(struct smtp_server *server, const struct command *command)
     keywords[count++] = "ENHANCEDSTATUSCODES";
     keywords[count++] = "DSN";
     keywords[count++] = "CHUNKING";
+    if (server->settings->etrn)
+        keywords[count++] = "ETRN";
     if (smtp_server_offers_tls(server))
         keywords[count++] = "STARTTLS";
     if (smtp_server_offers_auth(server)) {
@@ -232,8 +236,9 @@ static void on_help(struct smtp_server *server, const struct command *command)
     char text[SMTP_REPLY_TEXT_BYTES];
 
     (void)command;
-    snprintf(text, sizeof(text), "EHLO HELO%s%s MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT",
-             smtp_server_offers_tls(server) ? " STARTTLS" : "", smtp_server_offers_auth(server) ? " AUTH" : "");
+    snprintf(text, sizeof(text), "EHLO HELO%s%s MAIL RCPT DATA BDAT RSET NOOP VRFY%s HELP QUIT",
+             smtp_server_offers_tls(server) ? " STARTTLS" : "", smtp_server_offers_auth(server) ? " AUTH" : "",
+             server->settings->etrn ? " ETRN" : "");
     write_line(server, 214, '-', "2.0.0", "This server supports the following commands:");
     write_line(server, 214, ' ', "2.0.0", text);
 }
@@ -376,6 +381,28 @@ static void on_vrfy(struct smtp_server *server, const struct command *command)
     smtp_server_reply(server, &reply);
 }
 
+/* RFC 1985. Whom it is not for does not learn that it exists. */
+static void on_etrn(struct smtp_server *server, const struct command *command)
+{
+    struct smtp_reply reply = {0};
+
+    if (!server->settings->etrn) {
+        on_unknown(server, command);
+        return;
+    }
+    if (server->state != SMTP_READY) {
+        smtp_server_complain(server, 503, "5.5.1",
+                             server->state == SMTP_START ? "Send hello first" : "Message already begun");
+        return;
+    }
+    if (command->argument.length == 0) {
+        smtp_server_complain(server, 501, "5.5.4", "Syntax: ETRN DOMAIN");
+        return;
+    }
+    server->hooks->etrn(server->context, command->argument, &reply);
+    smtp_server_reply(server, &reply);
+}
+
 /* ---- the session ---- */
 
 typedef void command_fn(struct smtp_server *server, const struct command *command);
@@ -387,7 +414,7 @@ static command_fn *const command_table[COMMAND_VERB_COUNT] = {
     [COMMAND_BDAT] = smtp_server_bdat, [COMMAND_RSET] = on_rset,
     [COMMAND_NOOP] = on_noop,          [COMMAND_QUIT] = on_quit,
     [COMMAND_VRFY] = on_vrfy,          [COMMAND_EXPN] = on_unknown,
-    [COMMAND_HELP] = on_help,          [COMMAND_ETRN] = on_unknown,
+    [COMMAND_HELP] = on_help,          [COMMAND_ETRN] = on_etrn,
     [COMMAND_TURN] = on_unknown,       [COMMAND_STARTTLS] = smtp_server_starttls,
     [COMMAND_AUTH] = smtp_server_auth,
 };
@@ -411,6 +438,15 @@ static __attribute__((noinline)) void dispatch(struct smtp_server *server, const
         return;
     }
     command_table[command.verb](server, &command);
+}
+
+static __attribute__((noinline)) void dispatch_watched(struct smtp_server *server, const struct conn_line *line)
+{
+    struct command_watch watch;
+
+    smtp_server_watch(server, line, &watch);
+    dispatch(server, line);
+    smtp_server_tell(server, &watch);
 }
 
 static __attribute__((noinline)) bool greet(struct smtp_server *server)
@@ -461,7 +497,9 @@ void smtp_server_run(struct smtp_server **out, const struct smtp_server_options 
         struct conn_line line;
         enum conn_status status = smtp_server_read_line(&server, &line);
 
-        if (status == CONN_OK)
+        if (status == CONN_OK && server.hooks->log_command)
+            dispatch_watched(&server, &line);
+        else if (status == CONN_OK)
             dispatch(&server, &line);
         else if (status == CONN_LINE_TOO_LONG)
             smtp_server_complain(&server, 500, "5.5.2", "Line too long");

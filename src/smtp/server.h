@@ -51,6 +51,7 @@ struct smtp_server_settings {
     uint64_t unknown_recipients_max; /* 0: no limit */
     struct tls_context *tls;         /* NULL: none, STARTTLS is not offered */
     bool tls_is_implicit;            /* the connection begins with the handshake */
+    bool etrn;                       /* this client may ask for queued mail (RFC 1985) */
 };
 
 enum smtp_auth_status {
@@ -58,6 +59,17 @@ enum smtp_auth_status {
     SMTP_AUTH_DONE,     /* `reply` is 235 */
     SMTP_AUTH_FAILED,   /* `reply` says why: 535, 454, 501, 504, 538 */
     SMTP_AUTH_CLOSE,    /* `reply` is a 421: the connection ends */
+};
+
+/* A command and its last reply, for a protocol log. Nothing of what authenticates is in it. Valid during the call. */
+struct smtp_command_log {
+    struct str
+        method; /* "EHLO"; "UNKNOWN" for what is no command, which is not shown: it may be a password that went astray */
+    struct str argument;     /* as the client wrote it, of AUTH the mechanism alone */
+    int code;                /* 0: the connection ended without a reply */
+    uint64_t bytes_received; /* the message included */
+    uint64_t bytes_sent;
+    uint64_t taken_ms;
 };
 
 /*
@@ -100,6 +112,10 @@ struct smtp_server_hooks {
     void (*reset)(void *context);
     /* Granted relay or authenticated: no tarpit. */
     bool (*is_trusted)(void *context);
+    /* Only where settings->etrn; `node` is a domain, @DOMAIN or #QUEUE, not empty. Waits. */
+    void (*etrn)(void *context, struct str node, struct smtp_reply *reply);
+    /* After each command. NULL: nobody wants to know. */
+    void (*log_command)(void *context, const struct smtp_command_log *entry);
 };
 
 /* What stands behind the pointers outlives the session. */

@@ -39,6 +39,8 @@ struct smtp_server {
     uint64_t error_count;
     uint64_t unknown_recipient_count;
     uint64_t message_count;
+    int reply_code;       /* of the last reply; kept for the log, as is what follows */
+    uint64_t reply_bytes; /* of all replies */
 
     /* the message under way */
     struct dot_decoder decoder;
@@ -74,6 +76,16 @@ bool smtp_server_begin_tls(struct smtp_server *server);
 /* There is a mechanism that can be used now. */
 bool smtp_server_offers_auth(const struct smtp_server *server);
 void smtp_server_auth(struct smtp_server *server, const struct command *command);
+
+/* server_log.c */
+/* What is there before a command, so that what it did can be told after it. */
+struct command_watch {
+    struct smtp_command_log entry;
+    char *argument;
+    uint64_t started_at_ms;
+};
+void smtp_server_watch(struct smtp_server *server, const struct conn_line *line, struct command_watch *watch);
+void smtp_server_tell(struct smtp_server *server, struct command_watch *watch);
 
 /* server_data.c */
 void smtp_server_data(struct smtp_server *server, const struct command *command);

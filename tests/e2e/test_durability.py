@@ -172,7 +172,7 @@ def check_no_litter(relay):
     assert not list((relay.data_dir / "spool" / "body").glob("*")), "bodies of messages that are done"
     for mailbox in (relay.data_dir / "drop").iterdir():
         assert not list((mailbox / "tmp").iterdir())
-    assert sorted(path.name for path in relay.data_dir.iterdir()) == ["badmail", "drop", "spool"]
+    assert sorted(path.name for path in relay.data_dir.iterdir()) == ["badmail", "drop", "spool", "tracking"]
 
 
 def test_kill_at_any_moment(relay, arrivals):

@@ -250,7 +250,7 @@ def test_nobody_asks_in_vain(relay_with, dns):
 
 def test_no_lookup_without_a_use(place, dns):
     """A relay that has no use for names does not talk to the DNS at all."""
-    relay = place.postern({"dns": {"resolver": dns.address}})
+    relay = place.postern({"dns": {"resolver": dns.address}, "connectors": {"out": connector("127.0.0.1:1")}})
     deliver(relay.address(), SENDER, LOCAL, letter(token()))
     assert dns.queries == []
     assert not relay.log.find("names")

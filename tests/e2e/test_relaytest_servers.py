@@ -40,7 +40,11 @@ NMAP = {
     (mail_servers.Sendmail, False): 0, (mail_servers.Sendmail, True): 14,
 }
 
-pytestmark = pytest.mark.skipif(not can_isolate(), reason="needs root, and the right to make network and mount namespaces")
+# The others are servers that no sanitizer of ours looks into.
+pytestmark = [
+    pytest.mark.skipif(not can_isolate(), reason="needs root, and the right to make network and mount namespaces"),
+    pytest.mark.release_only,
+]
 
 
 def ask_nmap(world):

@@ -6,6 +6,7 @@ import pytest
 
 from harness.answers import LOCAL, REMOTE, SENDER, refuse_at, report_to
 from harness.client import SmtpClient, deliver, letter, token
+from harness.flood import Fate, send_flood
 from harness.limits import wait_until
 from harness.report import Report
 from harness.settings import HOSTNAME, connector
@@ -246,3 +247,26 @@ def test_reports_are_rate_limited(place, relay_to):
     for word in words:
         report_to(relay, word)
     assert not relay.badmail()
+
+
+def test_flood_with_forged_senders(place):
+    """Spam to unknown recipients must not make spammers of us: reports stay within their rate and size, a bounded number waits, and the rest is set aside
+    and counted. `./dev bench ndr-flood` is the same at full size."""
+    messages, waiting_max, rate = 1600, 1000, 200
+    sink = place.sink()
+    relay = place.postern({"connectors": {"out": connector(sink.address)}, "delivery": {"ndr": {"rate": f"{rate}/h", "rate-per-domain": "100/h"}}})
+    fate = Fate(relay)
+    header = b"".join(b"X-Filler-%d: %s\r\n" % (number, b"f" * 70) for number in range(200))
+    send_flood(relay.address()[1], 0, messages, header)
+    wait_until(lambda: fate.look() >= messages - waiting_max, "all but those that may wait are settled")
+    wait_until(lambda: sum(fate.badmail()) == 2 * fate.suppressed and fate.look(), "badmail is what was counted")
+    assert rate <= fate.reported <= rate + 5
+    assert messages - fate.reported - fate.suppressed <= waiting_max
+    reports = sink.wait_for_count(rate)
+    assert max(len(message.content) for message in reports) <= 17 * 1024
+    assert all(message.sender == "" and Report(message.content) for message in reports)
+    assert relay.stop() == 0
+    relay.settings["delivery"]["ndr"] = {"rate": "100000/m", "rate-per-domain": "100000/m"}
+    relay.write_config()
+    relay.start()
+    assert len(sink.wait_for_count(messages - fate.suppressed)) == messages - fate.suppressed, "those that waited are told after all"

@@ -217,7 +217,7 @@ def test_directory_out_of_reach(start, place):
     relay.write_config()
     event = relay.reload()
     assert event["event"] == ("reload-failed" if HAS_LANDLOCK else "reloaded"), event
-    assert not HAS_LANDLOCK or "sandbox" in event["error"], event
+    assert not HAS_LANDLOCK or "sandbox" in event["reason"], event
 
 
 def wait_for_text(path, text):

@@ -242,7 +242,7 @@ def test_a_key_that_is_no_good(place, tmp_path, fault, words):
         key.write_bytes(authority.make("other").key.read_bytes())
     relay = place.postern({"servers": {"main": {"tls": certificate.settings()}}}, start=False)
     relay.spawn()
-    assert relay.wait() != 0
+    assert relay.wait() == 78
     assert words in relay.log.tail() and str(key) in relay.log.tail()
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A DNS server on the loopback that says what a test tells it to: PTR, A and AAAA records, failures, silence."""
+"""A DNS server on the loopback that says what a test tells it to: PTR, A, AAAA, MX and CNAME records, failures, silence."""
 import ipaddress
 import socket
 import struct
 import threading
 
-A, PTR, AAAA = 1, 12, 28
+A, CNAME, PTR, MX, AAAA = 1, 5, 12, 15, 28
 NOERROR, SERVFAIL, NXDOMAIN = 0, 2, 3
 UDP_BYTES_MAX = 1232
 SILENCE = "silence"  # an answer that never comes
@@ -68,6 +68,17 @@ class Dns:
     def ptr_answers(self, ip, answer):
         """Instead of names: SERVFAIL, NXDOMAIN, NOERROR (nothing of that type) or SILENCE."""
         self._set(reverse(ip), PTR, answer)
+
+    def mx(self, domain, *exchangers):
+        """(preference, host) pairs; the host "" is the root."""
+        self._set(domain, MX, [struct.pack("!H", preference) + _wire_name(host) for preference, host in exchangers])
+
+    def mx_answers(self, domain, answer):
+        self._set(domain, MX, answer)
+
+    def alias(self, name, target):
+        """A CNAME, the answer to whatever is asked of the name."""
+        self._set(name, CNAME, [_wire_name(target)])
 
     def host_answers(self, name, answer):
         for kind in (A, AAAA):
@@ -135,6 +146,8 @@ class Dns:
         question = query[12:end + 4]
         with self._changed:
             self.queries.append((name, kind))
+            if (name, CNAME) in self._answers:
+                kind = CNAME
             answer = self._answers.get((name, kind))
             if answer is None:
                 answer = NOERROR if any(known == name for known, _ in self._answers) else NXDOMAIN
@@ -158,7 +171,7 @@ def _normal(name):
 
 def _wire_name(name):
     """Text, or a list of labels as bytes."""
-    labels = [label.encode() for label in name.rstrip(".").split(".")] if isinstance(name, str) else name
+    labels = [label.encode() for label in name.rstrip(".").split(".") if label] if isinstance(name, str) else name
     return b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
 
 

@@ -23,6 +23,18 @@ class Place:
         self._sinks.append(sink)
         return sink
 
+    def exchangers(self, count, **options):
+        """Sinks at addresses of their own with the same port, as mail exchangers have it: 127.0.0.11, 127.0.0.12, ..."""
+        while True:
+            made = [self.sink(ip="127.0.0.11", **options)]
+            try:
+                for number in range(1, count):
+                    made.append(self.sink(ip=f"127.0.0.{11 + number}", port=made[0].port, **options))
+                return made
+            except OSError:  # taken by somebody else
+                for sink in made:
+                    sink.close()
+
     def dns(self):
         resolver = Dns()
         self._resolvers.append(resolver)

@@ -7,6 +7,7 @@ import re
 
 HOSTNAME = "mail.contoso.test"
 LOCAL_DOMAIN = "contoso.test"
+NO_RESOLVER = "127.0.0.1@9"  # nobody is there: what a test has no answer for is asked of nobody outside
 
 # For tests that look into the daemon (its descriptors, its memory map): in the sandbox it is not dumpable, which leaves that to root.
 INSPECTABLE = {} if os.geteuid() == 0 else {"sandbox": "off"}
@@ -24,6 +25,7 @@ def base(directory):
         "domains": {LOCAL_DOMAIN: {"type": "local", "default": True, "recipients": ["alice", "bob", "carol"]}},
         "servers": {"main": {"listen": ["127.0.0.1:0"]}},
         "delivery": {"retry": ["1s"], "ndr": {"rate": "100000/m", "rate-per-domain": "100000/m"}},
+        "dns": {"resolver": NO_RESOLVER},
         "spool": {"segment-size": "4MiB", "reserve": "1MiB"},
         "log": {"format": "json", "level": "info"},
     }

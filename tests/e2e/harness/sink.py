@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A next hop: an SMTP server that records what it is given, answers as a test wants, and notes what a client must not do."""
+import base64
 import re
 import socket
 import threading
 import time
 
+from . import sasl
 from .client import TOKEN
 from .limits import WAIT_S
 
@@ -24,6 +26,8 @@ class SinkMessage:
         self.recipients = recipients  # (address, options) pairs
         self.content = b""
         self.arrived_at = 0.0  # time.monotonic()
+        self.tls = None  # "TLSv1.3"
+        self.user = None  # authenticated as
 
     def addresses(self):
         return [address for address, _ in self.recipients]
@@ -32,12 +36,20 @@ class SinkMessage:
 class Sink:
     """Listens on a port of the system's choice.
 
-    `answer(stage, text, session)` may return a reply for a stage (connect, ehlo, helo, mail, rcpt, data, message, rset,
+    `answer(stage, text, session)` may return a reply for a stage (connect, ehlo, helo, starttls, mail, rcpt, data, message, rset,
     quit), CLOSE, or None for the usual one. It may wait: each connection has a thread of its own. With
-    `listening=False` connections are refused until listen().
+    `listening=False` connections are refused until listen(). `ip` and `port`: where it is to listen instead.
+    `tls`, an ssl.SSLContext, is for STARTTLS, or with `tls_at_once` from the start; `handshake(connection)` does it. `auth` is a
+    harness.sasl.Login, offered with `mechanisms`.
     """
 
-    def __init__(self, keywords=KEYWORDS, ehlo=True, answer=None, listening=True):
+    def __init__(self, keywords=KEYWORDS, ehlo=True, answer=None, listening=True, ip="127.0.0.1", port=0, tls=None,
+                 tls_at_once=False, auth=None, mechanisms=("PLAIN", "LOGIN")):
+        self.tls, self.tls_at_once, self.auth, self.mechanisms = tls, tls_at_once, auth, list(mechanisms)
+        self.handshake = lambda connection: self.tls.wrap_socket(connection, server_side=True)
+        self.server_names = []  # that clients asked for
+        if tls:
+            tls.sni_callback = lambda _, name, context: self.server_names.append(name)
         self.keywords = list(keywords)
         self.ehlo = ehlo
         self.answer = answer or (lambda stage, text, session: None)
@@ -48,10 +60,11 @@ class Sink:
         self.session_count = 0
         self._changed = threading.Condition()
         self._connections = set()
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
+        self._socket.bind((ip, port))
+        self.ip = ip
         self.port = self._socket.getsockname()[1]
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"[{ip}]:{self.port}" if ":" in ip else f"{ip}:{self.port}"
         self._closing = False
         if listening:
             self.listen()
@@ -126,15 +139,21 @@ class Sink:
 
     def _serve(self, connection, number):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        session = _Session(self, connection, number)
         try:
-            _Session(self, connection, number).run()
+            session.run()
         except (OSError, EOFError):
             pass
         finally:
             with self._changed:
-                self._connections.discard(connection)
+                self._connections -= {connection, session.connection}
                 self._changed.notify_all()
-            connection.close()
+            session.connection.close()
+
+    def note_connection(self, connection):
+        """What stands in place of one of the connections."""
+        with self._changed:
+            self._connections.add(connection)
 
     def note_command(self, number, line):
         with self._changed:
@@ -162,15 +181,18 @@ class _Refused(Exception):
 class _Session:
     def __init__(self, sink, connection, number):
         self._sink = sink
-        self._connection = connection
+        self.connection = connection
         self._number = number
         self._buffer = bytearray()
         self._message = None
         self._greeted = False
+        self._user = None
 
     def run(self):
-        handlers = {"EHLO": self._ehlo, "HELO": self._helo, "MAIL": self._mail, "RCPT": self._rcpt, "DATA": self._data,
+        handlers = {"STARTTLS": self._starttls, "AUTH": self._auth, "EHLO": self._ehlo, "HELO": self._helo, "MAIL": self._mail, "RCPT": self._rcpt, "DATA": self._data,
                     "RSET": self._rset, "QUIT": self._quit, "NOOP": lambda line: self._say("250 2.0.0 OK")}
+        if self._sink.tls_at_once:
+            self._begin_tls()
         try:
             if self._reply("connect", "", "220 sink.test ESMTP").startswith("220"):
                 while True:
@@ -183,7 +205,7 @@ class _Session:
             return
 
     def _fill(self):
-        piece = self._connection.recv(262144)
+        piece = self.connection.recv(262144)
         if not piece:
             raise EOFError
         self._buffer += piece
@@ -204,7 +226,7 @@ class _Session:
         return self._greeted and "PIPELINING" in self._sink.keywords
 
     def _say(self, reply):
-        self._connection.sendall(reply.encode() + b"\r\n")
+        self.connection.sendall(reply.encode() + b"\r\n")
 
     def _reply(self, stage, text, usual):
         """The test's answer or the usual one, sent."""
@@ -221,10 +243,46 @@ class _Session:
             self._reply("ehlo", line, "502 5.5.1 Unknown command")
             return
         lines = ["sink.test", *self._sink.keywords]
+        if self._sink.tls and not self._tls():
+            lines.append("STARTTLS")
+        if self._sink.auth:
+            lines.append(" ".join(["AUTH", *self._sink.mechanisms]))
         usual = "\r\n".join(f"250{'-' if more else ' '}{text}" for text, more in
                             zip(lines, [True] * (len(lines) - 1) + [False]))
         self._greeted = self._reply("ehlo", line, usual).startswith("250")
         self._message = None
+
+    def _tls(self):
+        return self.connection.version() if hasattr(self.connection, "version") else None
+
+    def _begin_tls(self):
+        self.connection = self._sink.handshake(self.connection)
+        self._sink.note_connection(self.connection)
+
+    def _starttls(self, line):
+        if self._buffer:
+            self._sink.fault("something behind STARTTLS")
+        if not self._reply("starttls", line, "220 2.0.0 Go ahead").startswith("2"):
+            return
+        self._begin_tls()
+        self._greeted, self._message, self._user = False, None, None
+
+    def _auth(self, line):
+        _, mechanism, *initial = line.split(" ")
+        if not self._sink.auth or mechanism not in self._sink.mechanisms:
+            self._sink.fault(f"an AUTH that was not offered: {line}")
+
+        def ask(challenge):
+            self._say("334 " + sasl.encode(challenge))
+            answer = self._command()
+            if answer == "*":
+                raise _Refused
+            return base64.b64decode(answer)
+
+        binding = self.connection.get_channel_binding("tls-unique") if self._tls() else None
+        first = None if not initial else b"" if initial[0] == "=" else base64.b64decode(initial[0])
+        self._user = self._sink.auth(mechanism, first, ask, binding)
+        self._say("235 2.7.0 Authenticated" if self._user else "535 5.7.8 Wrong user or password")
 
     def _helo(self, line):
         self._reply("helo", line, "250 sink.test")
@@ -240,6 +298,7 @@ class _Session:
             self._check_option(option)
         if self._reply("mail", line, "250 2.1.0 OK").startswith("2"):
             self._message = SinkMessage(self._number, found.group(1), found.group(2) or "", [])
+            self._message.tls, self._message.user = self._tls(), self._user
 
     def _check_option(self, option):
         """RFC 5321 4.1.1.11: only options whose keyword was offered."""

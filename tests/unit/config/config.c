@@ -96,12 +96,17 @@ static void test_defaults(void **state)
     assert_int_equal(config->connectors[0].timeouts.connect_ms, 30000);
     assert_int_equal(config->connectors[0].timeouts.command_ms, 300000);
     assert_int_equal(config->connectors[0].timeouts.data_ms, 600000);
-    assert_int_equal(config->timeouts.data_ms, 600000);
+    assert_int_equal(config->connectors[0].timeouts.unreachable_ms, 60000);
+    assert_int_equal(config->connectors[0].port, 25);
+    CHECK_STR(config->connectors[0].masquerade, "");
+    assert_int_equal(config->default_connector.timeouts.data_ms, 600000);
+    assert_int_equal(config->default_connector.port, 25);
+    CHECK_STR(config->default_connector.helo_name, "mail.contoso.test");
     assert_int_equal(config->delivery.retry_count, 4);
     assert_int_equal(config->delivery.retry_ms[0], 900000);
     assert_int_equal(config->delivery.retry_ms[3], 14400000);
     assert_int_equal(config->delivery.expire_ms, 172800000);
-    assert_int_equal(config->delivery.delay_notice_ms, 0);
+    assert_int_equal(config->delivery.delay_notice_ms, 43200000);
     assert_int_equal(config->delivery.concurrency_per_destination, 20);
     assert_int_equal(config->delivery.unresolved_recipients_host.host.length, 0);
     assert_int_equal(config->delivery.ndr.rate_per_domain.count, 60);
@@ -129,7 +134,9 @@ static void test_values(void **state)
              "  two: { listen: ['127.0.0.1:0'], recipients: { lookup: at-rcpt } }\n"
              "connectors:\n"
              "  c: { address-spaces: [{ domain: '*.X.test', cost: 7 }], smart-hosts: ['[10.0.0.9]:26'],\n"
-             "       source-address: 192.0.2.1, helo-name: out.contoso.test, servers: [two], allow-relay: true }\n"
+             "       source-address: 192.0.2.1, helo-name: out.contoso.test, servers: [two], allow-relay: true,\n"
+             "       masquerade: Contoso.TEST }\n"
+             "  d: { address-spaces: [d.test], route: dns, port: 2525, mx-networks: [127.0.0.0/8, '::1'] }\n"
              "delivery: { retry: [1s, 2s], unresolved-recipients-host: 'old.contoso.test:26' }\n");
 
     (void)state;
@@ -155,6 +162,10 @@ static void test_values(void **state)
     CHECK_STR(config->connectors[0].helo_name, "out.contoso.test");
     assert_true(config->connectors[0].smart_hosts[0].skip_mx);
     assert_true(config->connectors[0].has_source_address);
+    CHECK_STR(config->connectors[0].masquerade, "contoso.test");
+    assert_int_equal(config->connectors[1].smart_host_count, 0);
+    assert_int_equal(config->connectors[1].port, 2525);
+    assert_int_equal(config->connectors[1].mx_network_count, 2);
     assert_int_equal(config->connectors[0].policy->server_count, 1);
     assert_ptr_equal(config_connector_of(config, config->connectors[0].policy), &config->connectors[0]);
     assert_int_equal(config->delivery.retry_count, 2);
@@ -263,7 +274,6 @@ static void test_warnings(void **state)
     assert_true(has_warning("hostname-short"));
     assert_true(has_warning("relay-except"));
     assert_true(has_warning("connector-overrides"));
-    assert_true(has_warning("no-route"));
     assert_false(has_warning("no-local-domain"));
     unload(&config);
     config = load("domains: { contoso.test: { type: local, default: true, recipients: any } }\n"
@@ -302,6 +312,45 @@ static void test_references(void **state)
     CHECK_STR(config->servers[0].name, "one");
     unload(&config);
     config_release(&config); /* NULL is nothing */
+}
+
+/* Without a resolver the mail of a connector that names hosts would never leave; with one that nobody needs a machine without a DNS would not start. */
+static void test_names_for_routes(void **state)
+{
+#define ONE_SERVER "servers: { one: { listen: ['127.0.0.1:0'] }, two: { listen: ['127.0.0.1:0'] } }\n"
+#define CONNECTORS                                                                                                     \
+    ONE_SERVER "connectors:\n  all: { address-spaces: ['*'], smart-hosts: ['10.0.0.1:25', '[2001:db8::1]:25'] }\n"
+    static const struct {
+        const char *text;
+        bool is_needed;
+    } cases[] = {
+        {CONNECTORS, false},
+        {ONE_SERVER, true},
+        {ONE_SERVER "connectors: { some: { address-spaces: [a.test], smart-hosts: ['10.0.0.1'] } }\n", true},
+        {ONE_SERVER "connectors: { all: { address-spaces: ['*'], smart-hosts: ['10.0.0.1'], servers: [one] } }\n",
+         true},
+        {CONNECTORS "  named: { address-spaces: [a.test], smart-hosts: ['10.0.0.1', 'h.test'] }\n", true},
+        {CONNECTORS "  named: { address-spaces: [a.test], smart-hosts: ['[h.test]'] }\n", true},
+        {CONNECTORS "  dns: { address-spaces: [a.test], route: dns }\n", true},
+        {CONNECTORS "  dns: { address-spaces: [a.test] }\n", true},
+        {CONNECTORS "delivery: { unresolved-recipients-host: old.test }\n", true},
+        {CONNECTORS "delivery: { unresolved-recipients-host: 10.0.0.2 }\n", false},
+        {CONNECTORS "domains: { a.test: { type: local, default: true, recipients: any, deliver: 'smtp:b.test:25' } }\n",
+         true},
+        {CONNECTORS
+         "domains: { a.test: { type: local, default: true, recipients: any, deliver: 'smtp:10.0.0.3:25' } }\n",
+         false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct config *config = load(cases[i].text);
+
+        if (config->dns.is_needed_for_routes != cases[i].is_needed)
+            fail_msg("case %zu: %d", i, config->dns.is_needed_for_routes);
+        assert_false(config->dns.is_needed);
+        unload(&config);
+    }
 }
 
 /* Nobody is looked up where nothing asks for it: the DNS would be told of every client, and every outage of it felt. */
@@ -366,10 +415,15 @@ static void test_large(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_values),
-        cmocka_unit_test(test_policy),   cmocka_unit_test(test_list_file_mistake),
-        cmocka_unit_test(test_warnings), cmocka_unit_test(test_references),
-        cmocka_unit_test(test_names),    cmocka_unit_test(test_large),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_policy),
+        cmocka_unit_test(test_list_file_mistake),
+        cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_references),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_names_for_routes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

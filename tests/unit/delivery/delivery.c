@@ -457,7 +457,7 @@ static bool is_flood_over(void)
     struct delivery_statistics statistics;
 
     delivery_get_statistics(relay.delivery, &statistics);
-    return statistics.reports + statistics.reports_waiting + statistics.badmail == 1010;
+    return statistics.reports + statistics.reports_waiting + statistics.reports_suppressed == 1010;
 }
 
 /* A flood with forged senders: a bounded number waits, the rest lies in badmail, and all of it is counted. */

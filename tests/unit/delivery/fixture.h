@@ -263,7 +263,10 @@ struct relay {
     const struct config *config;
     const struct config *reloaded; /* what delivery fibers see instead, if set: then they run on the other loop alone */
     struct loop *loops[2];
-    struct worker_pool *disk_pool, *lookup_pool;
+    struct runtime *runtimes[4]; /* of all configurations that were loaded */
+    size_t runtime_count;
+    struct worker_pool *disk_pool;
+    struct dns *dns; /* whose resolver answers for localhost alone */
     struct spool *spool;
     struct queue *queue;
     struct delivery *delivery;
@@ -307,9 +310,22 @@ static const struct config *relay_config(void *context)
     return config;
 }
 
+static struct runtime *relay_runtime(void *context)
+{
+    const struct config *config = relay_config(context);
+    struct runtime *runtime = NULL;
+
+    for (size_t i = 0; i < relay.runtime_count; i++)
+        if (relay.runtimes[i]->config == config)
+            runtime = runtime_retain(relay.runtimes[i]);
+    config_release(&config);
+    return runtime;
+}
+
 static const struct config *relay_parse_config(const char *delivery_lines)
 {
     const struct config *config = NULL;
+    struct error error;
     const struct config_machine machine = {.hostname = "mail.contoso.test"};
     struct config_errors errors;
     char *text =
@@ -333,6 +349,9 @@ static const struct config *relay_parse_config(const char *delivery_lines)
         fail_msg("%s", errors.count ? errors.messages[0].text : "no configuration");
     config_errors_release(&errors);
     free(text);
+    assert_true(relay.runtime_count < sizeof(relay.runtimes) / sizeof(relay.runtimes[0]));
+    assert_int_equal(runtime_create(config, NULL, &relay.runtimes[relay.runtime_count], &error), 0);
+    relay.runtime_count++;
     return config;
 }
 
@@ -385,8 +404,12 @@ static void relay_start(void)
                                        .loop_count = relay.reloaded ? 1 : 2,
                                        .vfs = vfs_system(),
                                        .config = relay_config,
+                                       .runtime = relay_runtime,
                                        .directory = relay_directory,
                                        .data_directory = relay.root};
+
+    const struct dns_settings dns_settings = {.resolver = STR("127.0.0.1@9")};
+    struct dns_resolver *resolver;
 
     relay.vfs = *vfs_system();
     relay.vfs.open = open_with_own_table;
@@ -396,12 +419,15 @@ static void relay_start(void)
     assert_int_equal(loop_create(&relay.loops[0], "owner", &error), 0);
     assert_int_equal(loop_create(&relay.loops[1], "other", &error), 0);
     assert_int_equal(worker_pool_create(&relay.disk_pool, "disk", 2, &error), 0);
-    assert_int_equal(worker_pool_create(&relay.lookup_pool, "lookup", 1, &error), 0);
+    relay.dns = dns_create();
+    resolver = dns_resolver_create(&dns_settings, &error);
+    assert_non_null(resolver);
+    assert_int_equal(dns_use(relay.dns, &resolver, &error), 0);
     relay.spool = spool_create(&spool_options);
     options.owner = relay.loops[0];
     options.spool = relay.spool;
     options.disk_pool = relay.disk_pool;
-    options.lookup_pool = relay.lookup_pool;
+    options.dns = relay.dns;
     assert_int_equal(delivery_create(&relay.delivery, &options, &error), 0);
     assert_int_equal(queue_create(&relay.queue, relay.loops[0], relay.spool, &settings, delivery_hooks(relay.delivery)),
                      0);
@@ -444,12 +470,12 @@ static void relay_stop(void)
     delivery_stop(relay.delivery);
     queue_stop(relay.queue, on_stopped, &relay.is_stopped);
     assert_true(fixture_wait(is_stopped));
+    dns_destroy(&relay.dns);
     for (size_t i = 0; i < 2; i++) {
         loop_stop(relay.loops[i]);
         loop_join(relay.loops[i]);
     }
     worker_pool_destroy(&relay.disk_pool);
-    worker_pool_destroy(&relay.lookup_pool);
     for (size_t i = 0; i < 2; i++)
         loop_destroy(&relay.loops[i]);
     queue_destroy(&relay.queue);
@@ -485,6 +511,8 @@ static int relay_tear_down(void **state)
         relay_stop();
     next_server_stop(&relay.next);
     close(relay.dead_socket);
+    for (size_t i = 0; i < relay.runtime_count; i++)
+        runtime_release(&relay.runtimes[i]);
     config_release(&relay.config);
     config_release(&relay.reloaded);
     pthread_mutex_destroy(&relay.config_lock);

@@ -18,6 +18,8 @@ static const char yaml[] =
     "  directory.test: { type: local }\n"
     "  forward.test: { type: local, recipients: any, deliver: \"smtp:backend.test:2525\" }\n"
     "  literal.test: { type: local, recipients: any, deliver: \"smtp:[2001:db8::5]:26\" }\n"
+    "  socket.test: { type: local, recipients: any, deliver: \"lmtp:/run/dovecot/lmtp\" }\n"
+    "  store.test: { type: local, recipients: any, deliver: \"lmtp:[::1]:24\" }\n"
     "  \"*.wild.test\": { type: local, recipients: any }\n"
     "  fabrikam.test: { type: allowed }\n"
     "  known.test: { type: allowed, recipients: [carol] }\n"
@@ -28,6 +30,8 @@ static const char yaml[] =
     "  partners: { address-spaces: [{ domain: \"*.fabrikam.test\", cost: 10 }], smart-hosts: [\"10.0.0.9:25\"] }\n"
     "  cheap: { address-spaces: [{ domain: \"*.fabrikam.test\", cost: 5 }], smart-hosts: [\"10.0.0.8:25\"] }\n"
     "  exact: { address-spaces: [fabrikam.test, known.test], smart-hosts: [\"10.0.0.7:25\"] }\n"
+    "  names: { address-spaces: [{ domain: \"*.mixed.test\", cost: 9 }], route: dns }\n"
+    "  hosts: { address-spaces: [{ domain: \"*.mixed.test\", cost: 8 }], smart-hosts: [\"10.0.0.5:25\"] }\n"
     "  inside: { address-spaces: [\"*\"], smart-hosts: [\"10.0.0.6:25\"], servers: [internal] }\n";
 
 static const struct config *load(const char *extra)
@@ -99,17 +103,24 @@ static void test_chooses(void **state)
         /* handed to a host */
         {"internet", "a@forward.test", QUEUE_ROUTE_DELIVER, "host:2525:backend.test"},
         {"internet", "a@literal.test", QUEUE_ROUTE_DELIVER, "host:26:2001:db8::5"},
+        {"internet", "a@socket.test", QUEUE_ROUTE_DELIVER, "lmtp:/run/dovecot/lmtp"},
+        {"internet", "a@store.test", QUEUE_ROUTE_DELIVER, "lmtp:24:::1"},
         /* connectors: the most specific, then the cheapest, in scope */
         {"internet", "a@fabrikam.test", QUEUE_ROUTE_DELIVER, "smtp:exact"},
-        {"internet", "a@sub.fabrikam.test", QUEUE_ROUTE_DELIVER, "smtp:cheap"},
+        {"internet", "a@sub.fabrikam.test", QUEUE_ROUTE_DELIVER, "smtp:cheap,partners"},
         {"internal", "a@example.net", QUEUE_ROUTE_DELIVER, "smtp:inside"},
-        {"internet", "a@example.net", QUEUE_ROUTE_FAIL, "5.4.4"},
+        {"internal", "a@example.org", QUEUE_ROUTE_DELIVER, "smtp:inside"},
+        /* without a connector: as the DNS says, each domain for itself */
+        {"internet", "a@Example.NET", QUEUE_ROUTE_DELIVER, "smtp:/example.net"},
+        /* one that asks the DNS beside one that does not */
+        {"internet", "a@x.mixed.test", QUEUE_ROUTE_DELIVER, "smtp:hosts,names/x.mixed.test"},
         {"", "a@example.net", QUEUE_ROUTE_DELIVER, "smtp:inside"}, /* our own reports are in every scope */
         {"internet", "carol@known.test", QUEUE_ROUTE_DELIVER, "smtp:exact"},
         {"internet", "dave@known.test", QUEUE_ROUTE_FAIL, "5.1.1"},
         /* a literal that is not ours matches "*" only */
         {"internal", "a@[192.0.2.1]", QUEUE_ROUTE_DELIVER, "smtp:inside"},
-        {"internet", "a@[192.0.2.1]", QUEUE_ROUTE_FAIL, "5.4.4"},
+        {"internet", "a@[192.0.2.1]", QUEUE_ROUTE_DELIVER, "smtp:/[192.0.2.1]"},
+        {"internet", "a@[IPv6:2001:DB8::1]", QUEUE_ROUTE_DELIVER, "smtp:/[IPv6:2001:db8::1]"},
         {"internet", "", QUEUE_ROUTE_FAIL, "5.1.3"},
         {"internet", "<>", QUEUE_ROUTE_FAIL, "5.1.3"},
     };
@@ -151,13 +162,29 @@ static void test_the_directory_decides(void **state)
     config_release(&config);
 }
 
-static void test_no_route_says_so(void **state)
+/* A name that was cut would be another destination, or another domain's. */
+static void test_long_domains(void **state)
 {
-    const struct config *config = load("");
-    struct queue_route route = choose(config, "internet", "a@Example.NET");
+    char domain[254], extra[4096], address[300];
+    size_t length = 0;
+    const struct config *config;
+    struct queue_route route;
+    struct route_destination parsed;
 
     (void)state;
-    assert_string_equal(route.text, "no connector routes example.net, and DNS routing is not available");
+    for (size_t i = 0; i < 253; i++)
+        domain[i] = i % 64 == 63 ? '.' : 'd';
+    domain[253] = '\0';
+    for (int i = 0; i < 8; i++)
+        length += (size_t)snprintf(extra + length, sizeof(extra) - length,
+                                   "  c%d%062d: { address-spaces: [{ domain: \"*\", cost: %d }] }\n", i, 0, i + 2);
+    config = load(extra);
+    snprintf(address, sizeof(address), "a@%s", domain);
+    route = choose(config, "internet", address);
+    assert_int_equal(route.kind, QUEUE_ROUTE_DELIVER);
+    assert_true(route_parse_destination(route.destination, &parsed));
+    assert_true(str_equal(parsed.domain, str_from_cstr(domain)));
+    assert_int_equal(parsed.connectors.length, 3 * 64 + 2);
     config_release(&config);
 }
 
@@ -184,13 +211,30 @@ static void test_parses_destinations(void **state)
     (void)state;
     assert_true(route_parse_destination("maildir", &parsed));
     assert_int_equal(parsed.kind, ROUTE_DESTINATION_MAILDIR);
-    assert_true(route_parse_destination("smtp:a:b", &parsed));
-    assert_int_equal(parsed.kind, ROUTE_DESTINATION_CONNECTOR);
-    assert_true(str_equal(parsed.name, STR("a:b")));
+    assert_true(route_parse_destination("smtp:a,b", &parsed));
+    assert_int_equal(parsed.kind, ROUTE_DESTINATION_CONNECTORS);
+    assert_true(str_equal(parsed.connectors, STR("a,b")));
+    assert_int_equal(parsed.domain.length, 0);
+    assert_true(route_parse_destination("smtp:a/[IPv6:2001:db8::1]", &parsed));
+    assert_true(str_equal(parsed.connectors, STR("a")));
+    assert_true(str_equal(parsed.domain, STR("[IPv6:2001:db8::1]")));
+    assert_true(route_parse_destination("smtp:/example.net", &parsed));
+    assert_int_equal(parsed.connectors.length, 0);
+    assert_true(str_equal(parsed.domain, STR("example.net")));
+    assert_false(route_parse_destination("smtp:", &parsed));
+    assert_false(route_parse_destination("smtp:/", &parsed));
     assert_true(route_parse_destination("host:26:2001:db8::5", &parsed));
     assert_int_equal(parsed.kind, ROUTE_DESTINATION_HOST);
     assert_int_equal(parsed.port, 26);
-    assert_true(str_equal(parsed.name, STR("2001:db8::5")));
+    assert_true(str_equal(parsed.host, STR("2001:db8::5")));
+    assert_true(route_parse_destination("lmtp:24:::1", &parsed));
+    assert_int_equal(parsed.kind, ROUTE_DESTINATION_LMTP);
+    assert_true(parsed.port == 24 && !parsed.socket_path && str_equal(parsed.host, STR("::1")));
+    assert_true(route_parse_destination("lmtp:/run/a:b", &parsed));
+    assert_int_equal(parsed.kind, ROUTE_DESTINATION_LMTP);
+    assert_string_equal(parsed.socket_path, "/run/a:b");
+    assert_false(route_parse_destination("lmtp:", &parsed));
+    assert_false(route_parse_destination("lmtp:0:a", &parsed));
     assert_false(route_parse_destination("", &parsed));
     assert_false(route_parse_destination("host:25:", &parsed));
     assert_false(route_parse_destination("host:0:a", &parsed));
@@ -270,8 +314,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chooses),
+        cmocka_unit_test(test_long_domains),
         cmocka_unit_test(test_the_directory_decides),
-        cmocka_unit_test(test_no_route_says_so),
         cmocka_unit_test(test_unresolved_recipients_host),
         cmocka_unit_test(test_parses_destinations),
         cmocka_unit_test(test_mailbox_names),

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -139,11 +140,48 @@ static void test_orcpt(void **state)
     assert_false(dsn_is_orcpt(str_make(text, DSN_ORCPT_OCTETS_MAX + 1)));
 }
 
+/* What is put in for a sender that has given none must be readable to whoever gets it, whatever the address is made of. */
+static void test_orcpt_encode(void **state)
+{
+    static const struct {
+        const char *address, *orcpt;
+    } cases[] = {
+        {"bob@example.org", "rfc822;bob@example.org"},
+        {"a+b=c@example.org", "rfc822;a+2Bb+3Dc@example.org"},
+        {"\"a b\"@example.org", "rfc822;\"a+20b\"@example.org"},
+        {"gr\xc3\xbc\xc3\x9f"
+         "e@example.org",
+         "utf-8;gr\\x{FC}\\x{DF}e@example.org"},
+        {"a+\\ \xf0\x9f\x93\xa7@x.test", "utf-8;a\\x{2B}\\x{5C}\\x{20}\\x{1F4E7}@x.test"},
+    };
+    struct buf encoded, decoded;
+    struct str type;
+    char long_address[DSN_ORCPT_OCTETS_MAX];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        buf_init(&encoded, 1000);
+        buf_init(&decoded, 1000);
+        assert_true(dsn_orcpt_encode(&encoded, str_from_cstr(cases[i].address)));
+        assert_true(str_equal(buf_str(&encoded), str_from_cstr(cases[i].orcpt)));
+        assert_true(dsn_orcpt_decode(&decoded, buf_str(&encoded), &type));
+        assert_true(str_equal(buf_str(&decoded), str_from_cstr(cases[i].address)));
+        buf_release(&encoded);
+        buf_release(&decoded);
+    }
+    memset(long_address, 'x', sizeof(long_address));
+    buf_init(&encoded, 10000);
+    assert_true(dsn_orcpt_encode(&encoded, str_make(long_address, DSN_ORCPT_OCTETS_MAX - 7)));
+    buf_clear(&encoded);
+    assert_false(dsn_orcpt_encode(&encoded, str_make(long_address, DSN_ORCPT_OCTETS_MAX - 6)));
+    buf_release(&encoded);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_xtext), cmocka_unit_test(test_return), cmocka_unit_test(test_notify),
-        cmocka_unit_test(test_envid), cmocka_unit_test(test_orcpt),
+        cmocka_unit_test(test_envid), cmocka_unit_test(test_orcpt),  cmocka_unit_test(test_orcpt_encode),
     };
 
     return cmocka_run_group_tests_name("mail/dsn", tests, NULL, NULL);

@@ -142,9 +142,9 @@ static void test_delay_and_reason(void **state)
     text = compose(&report, NULL);
     assert_well_formed(&text, "b0undary", false);
     assert_true(contains(&text, "Subject: Delayed mail\r\n"));
-    assert_true(
-        contains(&text, "    No server of example.org answered\r\n    It will be tried until Mon, 23 Nov 2026 10:00:00 "
-                        "+0000.\r\n"));
+    assert_true(contains(
+        &text, "    No server of example.org answered\r\n    It will be tried again until Mon, 23 Nov 2026 10:00:00 "
+               "+0000,\r\n    and is given up if it could not be delivered by then.\r\n"));
     assert_true(contains(&text, "Action: delayed\r\nStatus: 4.0.0\r\n"));
     assert_true(contains(&text, "Diagnostic-Code: x-postern; No server of example.org answered\r\n"));
     assert_true(contains(&text, "Will-Retry-Until: Mon, 23 Nov 2026 10:00:00 +0000\r\n"));
@@ -315,13 +315,67 @@ static void test_edges(void **state)
     buf_release(&text);
 }
 
+/* The original stands byte by byte between what is composed and its end; how it is encoded is said, as is what the report needs on its way. */
+static void test_returns_message(void **state)
+{
+    struct dsn_report report = ordinary;
+    struct dsn_properties properties;
+    struct buf text;
+
+    (void)state;
+    report.returns_message = true;
+    text = compose(&report, &properties);
+    assert_true(
+        contains(&text, "\r\n--b0undary\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: 7bit\r\n\r\n"));
+    assert_memory_equal(text.data + text.length - 4, "\r\n\r\n", 4);
+    assert_false(properties.is_8bit || contains(&text, "X-Last"));
+    buf_append_str(&text, STR("X: y\r\n\r\nwhole\r\n"));
+    dsn_compose_end(&text, &report);
+    assert_well_formed(&text, "b0undary", false);
+    buf_release(&text);
+
+    report.original_is_8bit = true;
+    text = compose(&report, &properties);
+    assert_true(properties.is_8bit && !properties.needs_smtputf8);
+    assert_true(contains(&text, "message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n"));
+    assert_true(contains(&text, "boundary=\"b0undary\"\r\nContent-Transfer-Encoding: 8bit\r\n"));
+    buf_release(&text);
+
+    report.is_smtputf8 = true;
+    text = compose(&report, &properties);
+    assert_true(contains(&text, "report-type=global-delivery-status;"));
+    assert_true(contains(&text, "Content-Type: message/global\r\n"));
+    buf_release(&text);
+}
+
+/* Who has waited for two days must read that it is over, and what was wrong the last time. */
+static void test_expired(void **state)
+{
+    struct dsn_recipient recipient = failed;
+    struct dsn_report report = ordinary;
+    struct buf text;
+
+    (void)state;
+    recipient.is_expired = true;
+    recipient.status = STR("4.4.7");
+    recipient.reply = (struct str){0};
+    recipient.reason = STR("No server of example.org answered");
+    report.recipients = &recipient;
+    text = compose(&report, NULL);
+    assert_true(contains(&text, "    It was tried again and again, and the time for that is over.\r\n"
+                                "    The last time: No server of example.org answered\r\n"));
+    assert_true(contains(&text, "Action: failed\r\nStatus: 4.4.7\r\n"));
+    buf_release(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ordinary_report), cmocka_unit_test(test_delay_and_reason),
         cmocka_unit_test(test_hostile_text),    cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_bounds),          cmocka_unit_test(test_long_header_lines),
-        cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_edges),           cmocka_unit_test(test_returns_message),
+        cmocka_unit_test(test_expired),
     };
 
     return cmocka_run_group_tests_name("mail/dsn_compose", tests, NULL, NULL);

@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <sys/un.h>
 
 /* Both ends: ours under test, theirs a plain socket. */
 struct ends {
@@ -612,6 +613,38 @@ static void scenario_connect(void *argument)
     CHECK(conn == NULL && error.errno_value == EADDRNOTAVAIL && strstr(error.text, "source address"));
 }
 
+static void scenario_connect_unix(void *argument)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char directory[] = "/tmp/conn-XXXXXX", path[64], room[64], long_path[200];
+    int listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), theirs;
+    struct conn *conn = NULL;
+    struct error error;
+
+    (void)argument;
+    CHECK(mkdtemp(directory) != NULL);
+    snprintf(path, sizeof(path), "%s/lmtp", directory);
+    CHECK(conn_connect_unix(path, harness_deadline(), &conn, &error) == -1);
+    CHECK(conn == NULL && error.errno_value == ENOENT && strstr(error.text, path));
+    memcpy(address.sun_path, path, strlen(path));
+    CHECK(bind(listening, (struct sockaddr *)&address, sizeof(address)) == 0);
+    CHECK(conn_connect_unix(path, harness_deadline(), &conn, &error) == -1 && error.errno_value == ECONNREFUSED);
+    CHECK(listen(listening, 8) == 0);
+    CHECK(conn_connect_unix(path, harness_deadline(), &conn, &error) == 0);
+    theirs = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    CHECK(conn_write(conn, STR("LHLO x\r\n"), harness_deadline()) == CONN_OK);
+    CHECK(conn_flush(conn, harness_deadline()) == CONN_OK);
+    CHECK(str_equal(await_plain(theirs, room, sizeof(room)), STR("LHLO x\r\n")));
+    conn_close(&conn);
+    close(theirs);
+    close(listening);
+    unlink(path);
+    rmdir(directory);
+    memset(long_path, 'x', sizeof(long_path) - 1);
+    long_path[sizeof(long_path) - 1] = '\0';
+    CHECK(conn_connect_unix(long_path, harness_deadline(), &conn, &error) == -1 && error.errno_value == ENAMETOOLONG);
+}
+
 static void scenario_nothing(void *argument)
 {
     (void)argument;
@@ -625,6 +658,16 @@ static void test_connecting(void **state)
     harness_run(scenario_nothing, NULL); /* libuv opens a pipe with the first loop, for good */
     before = socket_count_open();
     harness_run(scenario_connect, NULL);
+    assert_int_equal(socket_count_open(), before);
+}
+
+/* To where the mailboxes are, on the same machine: what is wrong with the socket must be told, and nothing may leak. */
+static void test_connecting_to_a_unix_socket(void **state)
+{
+    unsigned before = socket_count_open();
+
+    (void)state;
+    harness_run(scenario_connect_unix, NULL);
     assert_int_equal(socket_count_open(), before);
 }
 
@@ -694,6 +737,7 @@ int main(void)
         cmocka_unit_test(test_a_reader_that_never_reads),
         cmocka_unit_test(test_a_flood_lets_others_run),
         cmocka_unit_test(test_connecting),
+        cmocka_unit_test(test_connecting_to_a_unix_socket),
         cmocka_unit_test(test_connecting_to_a_host_that_is_silent),
     };
 

@@ -12,8 +12,8 @@
 /* Several records of one name are one answer. What is not in the table does not exist (NXDOMAIN). */
 struct dns_record {
     const char *name; /* lower case, no dot at the end */
-    enum { RECORD_A = 1, RECORD_PTR = 12, RECORD_AAAA = 28 } type;
-    const char *value; /* an address; a name; or one of those below */
+    enum { RECORD_A = 1, RECORD_CNAME = 5, RECORD_PTR = 12, RECORD_MX = 15, RECORD_AAAA = 28, RECORD_TLSA = 52 } type;
+    const char *value; /* an address; a name; of MX "10 NAME", of TLSA its bytes; or one of those below */
 };
 
 #define RECORD_SILENCE  "silence"
@@ -50,9 +50,18 @@ static inline size_t dns_server_put_value(unsigned char *out, const struct dns_r
 {
     size_t length = 0;
 
-    if (record->type == RECORD_PTR)
+    if (record->type == RECORD_PTR || record->type == RECORD_CNAME)
         length = dns_server_put_name(out + 2, record->value);
-    else if (inet_pton(record->type == RECORD_A ? AF_INET : AF_INET6, record->value, out + 2) == 1)
+    else if (record->type == RECORD_MX) {
+        unsigned long preference = strtoul(record->value, NULL, 10);
+
+        out[2] = (unsigned char)(preference >> 8);
+        out[3] = (unsigned char)preference;
+        length = 2 + dns_server_put_name(out + 4, strchr(record->value, ' ') + 1);
+    } else if (record->type == RECORD_TLSA) {
+        length = strlen(record->value);
+        memcpy(out + 2, record->value, length);
+    } else if (inet_pton(record->type == RECORD_A ? AF_INET : AF_INET6, record->value, out + 2) == 1)
         length = record->type == RECORD_A ? 4 : 16;
     out[0] = (unsigned char)(length >> 8);
     out[1] = (unsigned char)length;
@@ -87,7 +96,8 @@ static inline size_t dns_server_answer(const struct dns_server *server, unsigned
         if (strcmp(record->name, name) != 0)
             continue;
         rcode = rcode == 3 ? 0 : rcode;
-        if (type != record->type)
+        /* An alias is the answer to whatever is asked. */
+        if (type != record->type && record->type != RECORD_CNAME)
             continue;
         if (strcmp(record->value, RECORD_SILENCE) == 0)
             return 0;

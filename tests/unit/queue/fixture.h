@@ -5,7 +5,7 @@
  *
  *   ok...     delivered            fail...   failed, 5.1.1
  *   defer...  deferred, 4.2.1      once...   deferred the first time, then delivered
- *   stuck...  waits until fixture->released, then delivered
+ *   stuck...  waits until fixture->released, then as the rest of the name says; stuck@... is delivered
  *
  *   @down...     refuses connections while fixture->is_down
  *   @nowhere     no route, 5.1.2    @later   no route for now, 4.4.3
@@ -20,6 +20,7 @@
 #include "os/clock.h"
 #include "queue/queue_private.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,11 +32,12 @@
 #define FIXTURE_WAIT_S  30
 #define FIXTURE_LOG_MAX 4096
 #define FIXTURE_TAKE    8
+#define FIXTURE_STORED  4096 /* envelopes that the spool can give back, of the first ids */
 
 struct logged_event {
     spool_id id;
     size_t recipient;
-    enum queue_outcome_kind kind;
+    enum queue_event_kind kind;
     char status[12];
     char text[64];
     int64_t at_ms;
@@ -51,6 +53,8 @@ struct logged_result {
 
 struct logged_report {
     spool_id id;
+    enum queue_report_kind kind;
+    enum queue_report_kind kinds[8];
     bool last;
     size_t failure_count;
     size_t recipients[8];
@@ -64,9 +68,13 @@ struct fixture {
     struct queue_settings settings;
     struct loop *owner;
     struct loop *loops[2];
+    struct worker_pool *disk_pool;
     unsigned next_loop;
-    unsigned idle_ms; /* how long a delivery fiber waits for items */
-    bool is_quiet;    /* count, but don't log */
+    unsigned idle_ms;           /* how long a delivery fiber waits for items */
+    bool is_quiet;              /* count, but don't log */
+    enum queue_success success; /* of what is delivered */
+    unsigned notify;            /* of all recipients that are added */
+    const char *sender;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -75,7 +83,7 @@ struct fixture {
     struct logged_report reports[FIXTURE_LOG_MAX];
     size_t event_count, result_count, report_count, dead_count, record_count, start_count, attempt_count,
         give_back_count;
-    bool released, is_down, is_stopped, is_stop_asked;
+    bool released, is_down, is_stopped, is_stop_asked, is_drained;
     unsigned report_failures; /* so many reports can't be written */
     spool_id last_id;
 
@@ -83,6 +91,9 @@ struct fixture {
     pthread_t spool_thread;
     struct list_link spool_writes;
     bool spool_ends;
+    struct buf stored[FIXTURE_STORED]; /* envelopes, by id >> 8 */
+    bool envelopes_are_lost;
+    size_t lost_read_count;
     unsigned spool_failures;         /* so many writes fail ... */
     enum spool_status spool_failure; /* ... this way */
 };
@@ -98,6 +109,40 @@ void spool_submit(struct spool *spool, struct spool_write *write)
     list_append(&the_fixture->spool_writes, &write->link);
     pthread_cond_broadcast(&the_fixture->changed);
     pthread_mutex_unlock(&the_fixture->lock);
+}
+
+/* On a thread of the pool, as the real one. */
+int spool_read_envelope(struct spool *spool, spool_id id, char **data, size_t *length)
+{
+    struct buf *stored = &the_fixture->stored[id >> 8];
+    int result = -ENOENT;
+
+    (void)spool;
+    assert_true(id >> 8 < FIXTURE_STORED);
+    pthread_mutex_lock(&the_fixture->lock);
+    if (stored->length > 0 && !the_fixture->envelopes_are_lost) {
+        *data = mem_alloc(stored->length);
+        memcpy(*data, stored->data, stored->length);
+        *length = stored->length;
+        result = 0;
+    }
+    the_fixture->lost_read_count += result != 0;
+    pthread_cond_broadcast(&the_fixture->changed);
+    pthread_mutex_unlock(&the_fixture->lock);
+    return result;
+}
+
+/* So that it can be read back. */
+static inline void fixture_store(struct fixture *fixture, spool_id id, struct str envelope)
+{
+    struct buf *stored = &fixture->stored[id >> 8];
+
+    if (id >> 8 >= FIXTURE_STORED)
+        return;
+    pthread_mutex_lock(&fixture->lock);
+    buf_init(stored, 65536);
+    buf_append_str(stored, envelope);
+    pthread_mutex_unlock(&fixture->lock);
 }
 
 static inline void fixture_log_result(struct fixture *fixture, const struct spool_result *result)
@@ -180,19 +225,18 @@ static inline void fixture_route(void *context, const struct envelope *envelope,
     }
 }
 
-static inline void fixture_event(void *context, spool_id id, const struct envelope *envelope, size_t recipient,
-                                 const struct queue_outcome *outcome, int64_t next_at_ms)
+static inline void fixture_event(void *context, const struct queue_event *event)
 {
     struct fixture *fixture = context;
-    struct logged_event *event;
+    struct logged_event *logged;
 
-    (void)envelope;
     pthread_mutex_lock(&fixture->lock);
     if (!fixture->is_quiet && fixture->event_count < FIXTURE_LOG_MAX) {
-        event = &fixture->events[fixture->event_count++];
-        *event = (struct logged_event){id, recipient, outcome->kind, "", "", clock_real_ms(), next_at_ms};
-        snprintf(event->status, sizeof(event->status), "%s", outcome->status);
-        snprintf(event->text, sizeof(event->text), "%.*s", 63, outcome->text);
+        logged = &fixture->events[fixture->event_count++];
+        *logged = (struct logged_event){event->id,       event->recipient,         event->kind, "", "",
+                                        clock_real_ms(), event->next_attempt_at_ms};
+        snprintf(logged->status, sizeof(logged->status), "%s", event->outcome->status);
+        snprintf(logged->text, sizeof(logged->text), "%.*s", 63, event->outcome->text);
     }
     pthread_cond_broadcast(&fixture->changed);
     pthread_mutex_unlock(&fixture->lock);
@@ -204,8 +248,10 @@ static inline void fixture_log_report(struct fixture *fixture, const struct queu
 
     if (fixture->is_quiet || fixture->report_count == FIXTURE_LOG_MAX)
         return;
-    *log = (struct logged_report){.id = report->id, .last = report->last, .failure_count = report->failure_count};
+    *log = (struct logged_report){
+        .id = report->id, .kind = report->kind, .last = report->last, .failure_count = report->failure_count};
     for (size_t i = 0; i < report->failure_count && i < 8; i++) {
+        log->kinds[i] = report->failures[i].kind;
         log->recipients[i] = report->failures[i].recipient;
         log->expired[i] = report->failures[i].expired;
         snprintf(log->statuses[i], sizeof(log->statuses[i]), "%s", report->failures[i].outcome->status);
@@ -278,6 +324,8 @@ static inline void fixture_deliver(struct fixture *fixture, struct queue_item *i
 
     while (str_starts_with(address, STR("stuck")) && !fixture_flag(fixture, &fixture->released))
         fiber_wait(loop_now_ms() + 2);
+    if (str_starts_with(address, STR("stuck")))
+        address = str_skip(address, 5);
     if (str_starts_with(address, STR("fail"))) {
         outcome->kind = QUEUE_FAILED;
         snprintf(outcome->status, sizeof(outcome->status), "5.1.1");
@@ -290,6 +338,7 @@ static inline void fixture_deliver(struct fixture *fixture, struct queue_item *i
         snprintf(outcome->text, sizeof(outcome->text), "busy");
     } else {
         outcome->kind = QUEUE_DELIVERED;
+        outcome->success = fixture->success;
     }
 }
 
@@ -320,7 +369,8 @@ static inline void fixture_settle(struct fixture *fixture, struct queue_item *it
 static inline void fixture_refuse(struct fixture *fixture, struct queue_worker *worker, struct queue_item **items,
                                   size_t count)
 {
-    const struct queue_outcome refused = {QUEUE_DEFERRED, "4.4.1", "connection refused", "192.0.2.1"};
+    const struct queue_outcome refused = {
+        .kind = QUEUE_DEFERRED, .status = "4.4.1", .text = "connection refused", .remote = "192.0.2.1"};
 
     pthread_mutex_lock(&fixture->lock);
     fixture->give_back_count += count;
@@ -386,8 +436,10 @@ static inline struct fixture *fixture_create(void)
     const struct queue_hooks hooks = {fixture, fixture_route, fixture_start_worker, fixture_report, fixture_event};
 
     the_fixture = fixture;
-    fixture->settings = (struct queue_settings){{20}, 1, 86400000, 10000};
+    fixture->settings =
+        (struct queue_settings){.retry_ms = {20}, .retry_count = 1, .expire_ms = 86400000, .report_gather_ms = 10000};
     fixture->idle_ms = 50;
+    fixture->sender = "alice@contoso.test";
     pthread_mutex_init(&fixture->lock, NULL);
     pthread_cond_init(&fixture->changed, NULL);
     list_init(&fixture->spool_writes);
@@ -395,7 +447,9 @@ static inline struct fixture *fixture_create(void)
     assert_int_equal(loop_create(&fixture->loops[0], "loop0", NULL), 0);
     assert_int_equal(loop_create(&fixture->loops[1], "loop1", NULL), 0);
     assert_int_equal(queue_create(&fixture->queue, fixture->owner, NULL, &fixture->settings, &hooks), 0);
-    fixture->queue->delays = (struct queue_delays){20, 20, 20};
+    assert_int_equal(worker_pool_create(&fixture->disk_pool, "disk", 1, NULL), 0);
+    queue_set_resources(fixture->queue, fixture->disk_pool, NULL);
+    fixture->queue->delays = (struct queue_delays){20, 20, 20, 20};
     return fixture;
 }
 
@@ -463,6 +517,9 @@ static inline void fixture_destroy(struct fixture *fixture)
     fixture_end_loop(&fixture->loops[1]);
     fixture_end_loop(&fixture->owner);
     queue_destroy(&fixture->queue);
+    worker_pool_destroy(&fixture->disk_pool);
+    for (size_t i = 0; i < FIXTURE_STORED; i++)
+        buf_release(&fixture->stored[i]);
     pthread_cond_destroy(&fixture->changed);
     pthread_mutex_destroy(&fixture->lock);
     free(fixture);
@@ -485,6 +542,7 @@ static inline struct buf fixture_envelope(const char *sender, const char *recipi
     while (rest.data && envelope.recipient_count < 8) {
         struct str address = str_split(&rest, ' ');
 
+        list[envelope.recipient_count].notify = the_fixture ? the_fixture->notify : 0;
         list[envelope.recipient_count].address = address;
         list[envelope.recipient_count++].domain = str_skip(address, str_find_last(address, '@') + 1);
     }
@@ -495,9 +553,10 @@ static inline struct buf fixture_envelope(const char *sender, const char *recipi
 
 static inline spool_id fixture_add(struct fixture *fixture, const char *recipients)
 {
-    struct buf data = fixture_envelope("alice@contoso.test", recipients, clock_real_ms());
+    struct buf data = fixture_envelope(fixture->sender, recipients, clock_real_ms());
     spool_id id = ++fixture->last_id << 8;
 
+    fixture_store(fixture, id, buf_str(&data));
     queue_add(fixture->queue, id, buf_str(&data), 1000);
     buf_release(&data);
     return id;

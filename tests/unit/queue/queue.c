@@ -2,7 +2,7 @@
 /* The way of messages through the queue. What goes wrong here is mail that is lost, delivered twice, or waits for nothing. */
 #include "fixture.h"
 
-static size_t count_events_locked(struct fixture *fixture, enum queue_outcome_kind kind)
+static size_t count_events_locked(struct fixture *fixture, enum queue_event_kind kind)
 {
     size_t count = 0;
 
@@ -11,7 +11,7 @@ static size_t count_events_locked(struct fixture *fixture, enum queue_outcome_ki
     return count;
 }
 
-static size_t count_events(struct fixture *fixture, enum queue_outcome_kind kind)
+static size_t count_events(struct fixture *fixture, enum queue_event_kind kind)
 {
     size_t count;
 
@@ -35,7 +35,7 @@ static void test_a_delivered_message_is_dead(void **state)
     assert_int_equal(fixture->result_count, 1);
     assert_true(fixture->results[0].dead && fixture->results[0].entry_count == 0 && fixture->results[0].id == id);
     assert_int_equal(fixture->event_count, 1);
-    assert_int_equal(fixture->events[0].kind, QUEUE_DELIVERED);
+    assert_int_equal(fixture->events[0].kind, QUEUE_EVENT_DELIVERED);
     queue_get_statistics(fixture->queue, &statistics);
     assert_int_equal(statistics.messages, 0);
     assert_int_equal(statistics.delivered, 1);
@@ -57,11 +57,11 @@ static void test_a_deferred_message_is_tried_again(void **state)
     assert_int_equal(fixture->result_count, 2);
     entry = &fixture->results[0].entries[0];
     assert_int_equal(entry->state, RESULT_WAITING);
-    assert_int_equal(entry->attempts, 1);
+    assert_int_equal(entry->number, 1);
     assert_true(fixture->results[1].dead);
-    assert_int_equal(fixture->events[0].kind, QUEUE_DEFERRED);
+    assert_int_equal(fixture->events[0].kind, QUEUE_EVENT_DEFERRED);
     assert_string_equal(fixture->events[0].status, "4.2.1");
-    assert_true(entry->next_at_ms == fixture->events[0].next_at_ms);
+    assert_true(entry->at_ms == fixture->events[0].next_at_ms);
     assert_true(fixture->events[0].next_at_ms >= before_ms + 18);
     assert_true(fixture->events[0].next_at_ms <= fixture->events[0].at_ms + 22);
     /* Not before its time, but for the ticks of two clocks, and for a loop's clock that stands still during a turn. */
@@ -89,7 +89,7 @@ static void test_intervals_follow_the_attempts(void **state)
     assert_true(fixture->events[1].next_at_ms <= fixture->events[1].at_ms + 44);
     assert_true(fixture->events[2].next_at_ms >= fixture->events[1].at_ms + 3240000);
     assert_true(fixture->events[2].next_at_ms <= fixture->events[2].at_ms + 3960000);
-    assert_int_equal(fixture->results[2].entries[0].attempts, 3);
+    assert_int_equal(fixture->results[2].entries[0].number, 3);
     fixture_destroy(fixture);
 }
 
@@ -133,7 +133,7 @@ static void test_routes_that_fail_or_wait(void **state)
     fixture->event_count = 0;
     fixture_add(fixture, "a@later");
     assert_true(fixture_wait(fixture, two_events));
-    assert_int_equal(fixture->events[1].kind, QUEUE_DEFERRED);
+    assert_int_equal(fixture->events[1].kind, QUEUE_EVENT_DEFERRED);
     assert_string_equal(fixture->events[1].status, "4.4.3");
     fixture_destroy(fixture);
 }
@@ -150,16 +150,16 @@ static void test_looked_up_recipients_are_routed_again(void **state)
     assert_true(fixture_wait(fixture, fixture_all_dead));
     assert_int_equal(fixture->report_count, 1);
     assert_string_equal(fixture->reports[0].statuses[0], "5.1.2");
-    assert_int_equal(count_events_locked(fixture, QUEUE_DELIVERED), 3);
+    assert_int_equal(count_events_locked(fixture, QUEUE_EVENT_DELIVERED), 3);
     /* "once" is deferred where it was sent to, and looked up again after that. */
-    assert_int_equal(count_events_locked(fixture, QUEUE_DEFERRED), 1);
-    assert_int_equal(count_events_locked(fixture, QUEUE_RESOLVED), 0);
+    assert_int_equal(count_events_locked(fixture, QUEUE_EVENT_DEFERRED), 1);
+    assert_int_equal(fixture->event_count, 5);
     fixture_destroy(fixture);
 }
 
 static bool all_deferred(struct fixture *fixture)
 {
-    return count_events_locked(fixture, QUEUE_DEFERRED) >= fixture->last_id;
+    return count_events_locked(fixture, QUEUE_EVENT_DEFERRED) >= fixture->last_id;
 }
 
 /* A million messages for a server that is down: one probe at a time, each message told once, none lost, no attempt counted. */
@@ -228,8 +228,8 @@ static void test_deferred_mail_expires(void **state)
     assert_true(fixture->reports[0].last && fixture->reports[0].expired[0]);
     assert_string_equal(fixture->reports[0].statuses[0], "4.4.7");
     assert_string_equal(fixture->reports[0].texts[0], "busy");
-    assert_true(count_events(fixture, QUEUE_DEFERRED) >= 2);
-    assert_int_equal(count_events(fixture, QUEUE_FAILED), 1);
+    assert_true(count_events(fixture, QUEUE_EVENT_DEFERRED) >= 2);
+    assert_int_equal(count_events(fixture, QUEUE_EVENT_EXPIRED), 1);
     fixture_destroy(fixture);
 }
 
@@ -317,17 +317,15 @@ static void test_recovery(void **state)
     /* Delivered, untried, due. */
     recover(fixture, 0x100, "ok0@here ok1@here ok2@there");
     recover_entry(fixture, 0x100, (struct result_entry){.recipient = 0, .state = RESULT_DELIVERED});
-    recover_entry(
-        fixture, 0x100,
-        (struct result_entry){.recipient = 2, .state = RESULT_WAITING, .attempts = 3, .next_at_ms = now_ms - 5});
+    recover_entry(fixture, 0x100,
+                  (struct result_entry){.recipient = 2, .state = RESULT_WAITING, .number = 3, .at_ms = now_ms - 5});
     /* In an hour; and a delivery that came after a deferral, which is final. */
     recover(fixture, 0x200, "ok@here ok@here");
     recover_entry(
         fixture, 0x200,
-        (struct result_entry){.recipient = 0, .state = RESULT_WAITING, .attempts = 1, .next_at_ms = now_ms + 3600000});
-    recover_entry(
-        fixture, 0x200,
-        (struct result_entry){.recipient = 1, .state = RESULT_WAITING, .attempts = 1, .next_at_ms = now_ms - 5});
+        (struct result_entry){.recipient = 0, .state = RESULT_WAITING, .number = 1, .at_ms = now_ms + 3600000});
+    recover_entry(fixture, 0x200,
+                  (struct result_entry){.recipient = 1, .state = RESULT_WAITING, .number = 1, .at_ms = now_ms - 5});
     recover_entry(fixture, 0x200, (struct result_entry){.recipient = 1, .state = RESULT_DELIVERED});
     /* All settled, but its end was not written. */
     recover(fixture, 0x300, "ok@here");
@@ -358,9 +356,8 @@ static void test_recovered_times_are_bounded(void **state)
     (void)state;
     fixture->queue->settings = fixture->settings;
     recover(fixture, 0x100, "ok@here");
-    recover_entry(
-        fixture, 0x100,
-        (struct result_entry){.recipient = 0, .state = RESULT_WAITING, .attempts = 1, .next_at_ms = INT64_MAX / 2});
+    recover_entry(fixture, 0x100,
+                  (struct result_entry){.recipient = 0, .state = RESULT_WAITING, .number = 1, .at_ms = INT64_MAX / 2});
     fixture->last_id = 1;
     queue_recovery_done(fixture->queue);
     fixture_start(fixture);

@@ -123,6 +123,67 @@ static void test_a_report_that_was_not_written(void **state)
     fixture_destroy(fixture);
 }
 
+#define REPORTS_MAX 3
+
+/* Reports that nobody finishes, for a while. */
+static struct {
+    struct queue_report *reports[REPORTS_MAX + 1];
+    size_t count;
+} unfinished;
+
+static void keep_report(void *context, struct queue_report *report)
+{
+    struct fixture *fixture = context;
+
+    pthread_mutex_lock(&fixture->lock);
+    if (unfinished.count <= REPORTS_MAX)
+        unfinished.reports[unfinished.count++] = report;
+    fixture->report_count++;
+    pthread_cond_broadcast(&fixture->changed);
+    pthread_mutex_unlock(&fixture->lock);
+}
+
+static bool has_one_unfinished(struct fixture *fixture)
+{
+    (void)fixture;
+    return unfinished.count >= 1;
+}
+
+static bool has_all_failed(struct fixture *fixture)
+{
+    return fixture->event_count >= fixture->last_id;
+}
+
+/* A hundred thousand failures at once must not be a hundred thousand reports in memory. */
+static void test_reports_under_way_are_bounded(void **state)
+{
+    enum { COUNT = 20 };
+    struct fixture *fixture = fixture_create();
+
+    (void)state;
+    unfinished.count = 0;
+    fixture->queue->hooks.report = keep_report;
+    fixture->queue->reports_max = REPORTS_MAX;
+    fixture_start(fixture);
+    for (int i = 0; i < COUNT; i++)
+        fixture_add(fixture, "fail@here");
+    assert_true(fixture_wait(fixture, has_all_failed));
+    for (int i = 0; i < COUNT; i++) {
+        struct queue_report *report;
+
+        assert_true(fixture_wait(fixture, has_one_unfinished));
+        pthread_mutex_lock(&fixture->lock);
+        assert_true(unfinished.count <= REPORTS_MAX);
+        report = unfinished.reports[--unfinished.count];
+        pthread_mutex_unlock(&fixture->lock);
+        queue_reported(report, true);
+    }
+    fixture_ask_stop(fixture);
+    assert_true(fixture_wait(fixture, fixture_is_stopped));
+    assert_int_equal(fixture->report_count, COUNT);
+    fixture_destroy(fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -132,6 +193,7 @@ int main(void)
         cmocka_unit_test(test_the_gathering_ends),
         cmocka_unit_test(test_later_failures_are_another_report),
         cmocka_unit_test(test_a_report_that_was_not_written),
+        cmocka_unit_test(test_reports_under_way_are_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,8 +50,8 @@ static void test_a_record_is_written_as_things_stand(void **state)
     assert_int_equal(result->entry_count, 2);
     assert_int_equal(result->entries[0].recipient, 0);
     assert_int_equal(result->entries[0].state, RESULT_WAITING);
-    assert_int_equal(result->entries[0].attempts, 1);
-    assert_in_range(result->entries[0].next_at_ms, clock_real_ms() + 3000000, clock_real_ms() + 4000000);
+    assert_int_equal(result->entries[0].number, 1);
+    assert_in_range(result->entries[0].at_ms, clock_real_ms() + 3000000, clock_real_ms() + 4000000);
     assert_int_equal(result->entries[1].recipient, 1);
     assert_int_equal(result->entries[1].state, RESULT_DELIVERED);
     fixture_set(fixture, &fixture->released, true);

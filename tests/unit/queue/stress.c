@@ -76,7 +76,7 @@ static void test_everything_at_once(void **state)
     fixture->is_quiet = true;
     fixture->settings.retry_ms[0] = 3;
     fixture->settings.report_gather_ms = 2;
-    fixture->queue->delays = (struct queue_delays){3, 3, 3};
+    fixture->queue->delays = (struct queue_delays){3, 3, 3, 3};
     fixture->queue->hooks.start_worker = start_chaos_worker;
     fixture->spool_failures = 50;
     fixture->spool_failure = SPOOL_FULL;
