@@ -5,7 +5,10 @@
 #include "os/clock.h"
 #include "session/auth_private.h"
 
+#include <sched.h>
 #include <stdatomic.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* USER@DOMAIN */
 #define ADDRESS_BYTES_MAX (SASL_USER_BYTES_MAX + 256)
@@ -225,6 +228,27 @@ static bool begin(struct auth_exchange *exchange)
     return exchange->sasl != NULL;
 }
 
+/*
+ * Hashes take whole cores. The threads that make them stand behind all others, so that a crowd that authenticates delays itself and not the mail of those who are
+ * served. For the thread alone; where it is not allowed nothing is lost but that.
+ */
+static void step_aside(void)
+{
+    static _Thread_local bool is_aside;
+    const struct sched_attr_nice {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attributes = {.size = sizeof(attributes), .policy = SCHED_OTHER, .nice = 15};
+
+    if (is_aside)
+        return;
+    is_aside = true;
+    syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
 static void step_run(struct worker_job *job)
 {
     struct step_job *step = LIST_ENTRY(job, struct step_job, job);
@@ -234,6 +258,7 @@ static void step_run(struct worker_job *job)
     /* It has waited in the queue for longer than anybody wants to know: what comes behind it should not wait too. */
     if (atomic_load(&exchange->is_given_up))
         return;
+    step_aside();
     if (exchange->sasl || begin(exchange))
         step->outcome = outcome_of(exchange, sasl_server_step(exchange->sasl, input, &step->challenge));
     else
